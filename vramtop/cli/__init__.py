@@ -1,0 +1,69 @@
+"""The command line: one module a command, and the only place that puts the layers together.
+
+A command module has ``NAME``, ``HELP``, ``EXAMPLE``, ``add_arguments(parser)`` and ``run(args)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Any
+
+from .. import __version__
+from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, VramtopError
+
+COMMANDS = ("monitor", "run", "demo", "doctor")
+"""Module names; the first is what a bare ``vramtop`` does."""
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run a command line; returns the exit code and prints errors as one line on stderr."""
+    name, rest = _split(arguments)
+    command = import_module(f"{__name__}.{name}")
+    parser = _parser(command)
+    try:
+        args = parser.parse_args(rest)
+        code: int = command.run(args)
+    except VramtopError as error:
+        print(f"vramtop: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left (`vramtop --once | head`); nothing is wrong.
+        sys.stderr.close()
+        return EXIT_OK
+    except SystemExit as stop:  # argparse's own way out
+        return stop.code if isinstance(stop.code, int) else EXIT_FAILURE
+    return code
+
+
+def _split(arguments: list[str]) -> tuple[str, list[str]]:
+    if arguments and arguments[0] in COMMANDS:
+        return arguments[0], arguments[1:]
+    if arguments and not arguments[0].startswith("-"):
+        known = ", ".join(COMMANDS[1:])
+        print(f"vramtop: no command {arguments[0]!r}; there are: {known}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+    return COMMANDS[0], arguments
+
+
+def _parser(command: Any) -> argparse.ArgumentParser:
+    bare = command.NAME == COMMANDS[0]
+    epilog = f"example: {command.EXAMPLE}"
+    if bare:
+        epilog += "\n\ncommands (each with --help):\n" + "\n".join(
+            f"  vramtop {module.NAME:<8} {module.HELP}"
+            for module in (import_module(f"{__name__}.{name}") for name in COMMANDS[1:])
+        )
+    parser = argparse.ArgumentParser(
+        prog="vramtop" if bare else f"vramtop {command.NAME}",
+        description=command.HELP,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if bare:
+        parser.add_argument("--version", action="version", version=f"vramtop {__version__}")
+    command.add_arguments(parser)
+    return parser

@@ -1,0 +1,87 @@
+"""Where probes listen and viewers look: one private directory, one socket a process.
+
+XDG_RUNTIME_DIR is scanned but never bound in by choice: it disappears at logout and would strand
+a training that lives on in tmux.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import List, Optional, Tuple  # noqa: UP035  evaluated on Python 3.9 too
+
+from ..errors import RendezvousRefused
+
+SUFFIX = ".sock"
+
+
+def bind_directory() -> Path:
+    """The directory in which a probe of this user binds; not created yet."""
+    return _candidates()[0]
+
+
+def scan_directories() -> List[Path]:  # noqa: UP006
+    """The directories in which a viewer of this user looks, best first; some may not exist."""
+    found = _candidates()
+    xdg = os.environ.get("XDG_RUNTIME_DIR")
+    if xdg:
+        found.append(Path(xdg) / "vramtop")
+    return list(dict.fromkeys(found))
+
+
+def _candidates() -> List[Path]:  # noqa: UP006
+    own = os.environ.get("VRAMTOP_RUNTIME_DIR")
+    return ([Path(own)] if own else []) + [Path(f"/tmp/vramtop-{os.getuid()}")]  # noqa: S108
+
+
+def ensure_directory(path: Path) -> None:
+    """Create the directory with mode 0700 if it is missing, then check it.
+
+    Raises:
+        RendezvousRefused: it exists and is not safely ours, or cannot be created.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=False)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise RendezvousRefused(f"cannot create {path}: {error.strerror}") from None
+    check_directory(path)
+
+
+def check_directory(path: Path) -> None:
+    """Check without following links that this is a real directory that only we can enter.
+
+    Raises:
+        RendezvousRefused: and why.
+        FileNotFoundError: there is none.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise RendezvousRefused(f"{path} is not a directory; remove it")
+    if status.st_uid != os.getuid():
+        raise RendezvousRefused(f"{path} belongs to uid {status.st_uid}; remove it")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise RendezvousRefused(f"{path} is open to others; run: chmod 700 {path}")
+
+
+def socket_path(directory: Path, pid: int) -> Path:
+    """The socket of a process; the start time in ticks tells reused pids apart."""
+    return directory / f"{pid}-{start_ticks(pid)}{SUFFIX}"
+
+
+def parse_socket_name(name: str) -> Optional[Tuple[int, int]]:  # noqa: UP006, UP045
+    """(pid, start ticks) as the probe named them in its own pid namespace, None if it is not one."""
+    if not name.endswith(SUFFIX):
+        return None
+    pid, _, ticks = name[: -len(SUFFIX)].partition("-")
+    if not (pid.isdigit() and ticks.isdigit()):
+        return None
+    return int(pid), int(ticks)
+
+
+def start_ticks(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (proc(5), stat field 22)."""
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  half the cost of pathlib
+        return int(file.read().rpartition(b")")[2].split()[19])
