@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import List, Optional, Tuple  # noqa: UP035  evaluated on Python 3.9 too
 
 from ..errors import RendezvousRefused
 
@@ -21,7 +20,7 @@ def bind_directory() -> Path:
     return _candidates()[0]
 
 
-def scan_directories() -> List[Path]:  # noqa: UP006
+def scan_directories() -> list[Path]:
     """The directories in which a viewer of this user looks, best first; some may not exist."""
     found = _candidates()
     xdg = os.environ.get("XDG_RUNTIME_DIR")
@@ -30,7 +29,7 @@ def scan_directories() -> List[Path]:  # noqa: UP006
     return list(dict.fromkeys(found))
 
 
-def _candidates() -> List[Path]:  # noqa: UP006
+def _candidates() -> list[Path]:
     own = os.environ.get("VRAMTOP_RUNTIME_DIR")
     return ([Path(own)] if own else []) + [Path(f"/tmp/vramtop-{os.getuid()}")]  # noqa: S108
 
@@ -71,7 +70,7 @@ def socket_path(directory: Path, pid: int) -> Path:
     return directory / f"{pid}-{start_ticks(pid)}{SUFFIX}"
 
 
-def parse_socket_name(name: str) -> Optional[Tuple[int, int]]:  # noqa: UP006, UP045
+def parse_socket_name(name: str) -> tuple[int, int] | None:
     """(pid, start ticks) as the probe named them in its own pid namespace, None if it is not one."""
     if not name.endswith(SUFFIX):
         return None
