@@ -50,7 +50,7 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _parser(command: Any) -> argparse.ArgumentParser:
-    bare = command.NAME == COMMANDS[0]
+    bare = bool(command.NAME == COMMANDS[0])
     epilog = f"example: {command.EXAMPLE}"
     if bare:
         epilog += "\n\ncommands (each with --help):\n" + "\n".join(

@@ -15,23 +15,19 @@ from ..errors import RendezvousRefused
 SUFFIX = ".sock"
 
 
-def bind_directory() -> Path:
-    """The directory in which a probe of this user binds; not created yet."""
-    return _candidates()[0]
+def bind_directories() -> list[Path]:
+    """The directories in which a probe of this user may bind: the first usable one is taken."""
+    own = os.environ.get("VRAMTOP_RUNTIME_DIR")
+    return ([Path(own)] if own else []) + [Path(f"/tmp/vramtop-{os.getuid()}")]  # noqa: S108
 
 
 def scan_directories() -> list[Path]:
     """The directories in which a viewer of this user looks, best first; some may not exist."""
-    found = _candidates()
+    found = bind_directories()
     xdg = os.environ.get("XDG_RUNTIME_DIR")
     if xdg:
         found.append(Path(xdg) / "vramtop")
     return list(dict.fromkeys(found))
-
-
-def _candidates() -> list[Path]:
-    own = os.environ.get("VRAMTOP_RUNTIME_DIR")
-    return ([Path(own)] if own else []) + [Path(f"/tmp/vramtop-{os.getuid()}")]  # noqa: S108
 
 
 def ensure_directory(path: Path) -> None:
@@ -71,7 +67,7 @@ def socket_path(directory: Path, pid: int) -> Path:
 
 
 def parse_socket_name(name: str) -> tuple[int, int] | None:
-    """(pid, start ticks) as the probe named them in its own pid namespace, None if it is not one."""
+    """(pid, start ticks) in the probe's own pid namespace; None if it is no socket of ours."""
     if not name.endswith(SUFFIX):
         return None
     pid, _, ticks = name[: -len(SUFFIX)].partition("-")
