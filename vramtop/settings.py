@@ -1,0 +1,108 @@
+"""What the user prefers (config.toml, only read) and what the app remembers (state.json).
+
+config.toml lies in platformdirs' user_config_dir("vramtop") and may hold::
+
+    backend = "auto"        # auto | nvml | host
+    interval_s = 1.0        # seconds between readings, 0.1 to 60
+    readonly = false        # no signals
+    theme = "textual-dark"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import tomllib
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+BACKENDS = ("auto", "nvml", "host")
+INTERVAL_RANGE_S = (0.1, 60.0)
+_STATE_MAX_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The user's preferences; options on the command line win over them."""
+
+    backend: str = "auto"
+    interval_s: float = 1.0
+    readonly: bool = False
+    theme: str | None = None
+
+
+def config_path() -> Path:
+    """Where config.toml is looked for."""
+    from platformdirs import user_config_path
+
+    return user_config_path("vramtop") / "config.toml"
+
+
+def state_path() -> Path:
+    """Where state.json is kept."""
+    from platformdirs import user_state_path
+
+    return user_state_path("vramtop") / "state.json"
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read config.toml; a missing file gives the defaults.
+
+    Raises:
+        UsageError: the file cannot be read or says something that is not allowed.
+    """
+    path = path or config_path()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Config()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    known = {field.name for field in fields(Config)}
+    unknown = ", ".join(sorted(values.keys() - known))
+    if unknown:
+        raise UsageError(f"{path}: unknown {unknown}; known are {', '.join(sorted(known))}")
+    _check(path, values)
+    return replace(Config(), **values)
+
+
+def _check(path: Path, values: dict[str, Any]) -> None:
+    low, high = INTERVAL_RANGE_S
+    interval = values.get("interval_s", low)
+    if values.get("backend", "auto") not in BACKENDS:
+        raise UsageError(f"{path}: backend must be one of {', '.join(BACKENDS)}")
+    if not isinstance(interval, int | float) or not low <= interval <= high:
+        raise UsageError(f"{path}: interval_s must be {low:g} to {high:g}")
+    if not isinstance(values.get("readonly", False), bool):
+        raise UsageError(f"{path}: readonly must be true or false")
+    if not isinstance(values.get("theme", ""), str):
+        raise UsageError(f"{path}: theme must be a theme's name in quotes")
+
+
+def load_state() -> dict[str, Any]:
+    """What the app remembered; anything unreadable counts as nothing remembered."""
+    try:
+        with state_path().open("rb") as file:
+            state = json.loads(file.read(_STATE_MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def save_state(state: dict[str, Any]) -> None:
+    """Replace state.json atomically; failure (full disk, read-only home) costs only the memory."""
+    path = state_path()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".state-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(state, file)
+            Path(name).replace(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
