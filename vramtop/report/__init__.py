@@ -1,0 +1,1 @@
+"""Headless fronts: a snapshot as text or JSON."""

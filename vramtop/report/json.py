@@ -1,0 +1,187 @@
+"""A snapshot as one JSON object, schema ``vramtop.snapshot/1``; unknown is null."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from ..core.model import (
+    CATEGORIES,
+    AllocatorStats,
+    Breakdown,
+    Device,
+    DeviceMemory,
+    Host,
+    MigDevice,
+    ModelInfo,
+    Probe,
+    ProbeDevice,
+    Process,
+    Snapshot,
+)
+
+SCHEMA = "vramtop.snapshot/1"
+
+
+def render(snapshot: Snapshot, *, indent: int | None = 2) -> str:
+    """The snapshot as JSON text."""
+    return json.dumps(to_object(snapshot), indent=indent, ensure_ascii=False)
+
+
+def to_object(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as plain values; times are ISO 8601 in UTC."""
+    return {
+        "schema": SCHEMA,
+        "taken_at": _time(snapshot.taken_at),
+        "host": _host(snapshot.host),
+        "devices": [_device(device) for device in snapshot.devices],
+        "processes": [_process(process) for process in snapshot.processes],
+        "problems": [{"source": p.source, "message": p.message} for p in snapshot.problems],
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _host(host: Host) -> dict[str, Any]:
+    return {
+        "hostname": host.hostname,
+        "ram_total_bytes": host.ram_total_bytes,
+        "ram_used_bytes": host.ram_used_bytes,
+        "cpu_percent": host.cpu_percent,
+        "driver_version": host.driver_version,
+        "cuda_driver_version": host.cuda_driver_version,
+    }
+
+
+def _memory(memory: DeviceMemory) -> dict[str, int | None]:
+    return {
+        "total_bytes": memory.total_bytes,
+        "used_bytes": memory.used_bytes,
+        "driver_reserved_bytes": memory.driver_reserved_bytes,
+        "free_bytes": memory.free_bytes,
+        "unattributed_bytes": memory.unattributed_bytes,
+    }
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {
+        "index": device.index,
+        "uuid": device.uuid,
+        "name": device.name,
+        "backend": device.backend,
+        "memory": _memory(device.memory),
+        "unified_memory": device.unified_memory,
+        "utilization_percent": device.utilization_percent,
+        "temperature_c": device.temperature_c,
+        "power_w": device.power_w,
+        "power_limit_w": device.power_limit_w,
+        "sm_clock_mhz": device.sm_clock_mhz,
+        "memory_clock_mhz": device.memory_clock_mhz,
+        "stale_s": device.stale_s,
+        "mig": [_mig(instance) for instance in device.mig],
+    }
+
+
+def _mig(instance: MigDevice) -> dict[str, Any]:
+    return {
+        "index": instance.index,
+        "uuid": instance.uuid,
+        "name": instance.name,
+        "gpu_instance_id": instance.gpu_instance_id,
+        "compute_instance_id": instance.compute_instance_id,
+        "memory": _memory(instance.memory),
+    }
+
+
+def _process(process: Process) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "state": process.state,
+        "started_at": _time(process.started_at),
+        "user": process.user,
+        "command": process.command,
+        "container": process.container,
+        "devices": [
+            {"uuid": use.uuid, "used_bytes": use.used_bytes, "kind": use.kind}
+            for use in process.devices
+        ],
+        "host_rss_bytes": process.host_rss_bytes,
+        "cpu_percent": process.cpu_percent,
+        "probe": _probe(process.probe),
+    }
+
+
+def _probe(probe: Probe) -> dict[str, Any]:
+    models = [_model(model) for model in probe.models]
+    return {
+        "state": probe.state,
+        "at": _time(probe.at),
+        "python": probe.python,
+        "torch": probe.torch,
+        "cuda": probe.cuda,
+        "rank": probe.rank,
+        "local_rank": probe.local_rank,
+        "world_size": probe.world_size,
+        "step": probe.step,
+        "steps_per_s": probe.steps_per_s,
+        "overhead_percent": probe.overhead_percent,
+        "dropped_samples": probe.dropped_samples,
+        "model": models[0] if models else None,
+        "models": models,
+        "optimizers": [
+            {"class": o.class_name, "steps": o.steps, "defaults": o.defaults}
+            for o in probe.optimizers
+        ],
+        "devices": [_probe_device(device) for device in probe.devices],
+        "problem": probe.problem,
+    }
+
+
+def _model(model: ModelInfo) -> dict[str, Any]:
+    return {
+        "class": model.class_name,
+        "parameters": model.parameters,
+        "trainable_parameters": model.trainable_parameters,
+        "parameters_by_dtype": model.parameters_by_dtype,
+        "batch_shapes": [list(shape) for shape in model.batch_shapes],
+        "hf_config": model.hf_config,
+    }
+
+
+def _probe_device(device: ProbeDevice) -> dict[str, Any]:
+    return {
+        "device": device.device,
+        "uuid": device.uuid,
+        "allocator": None if device.allocator is None else _allocator(device.allocator),
+        "breakdown": None if device.breakdown is None else _breakdown(device.breakdown),
+    }
+
+
+def _allocator(stats: AllocatorStats) -> dict[str, int | None]:
+    return {
+        "allocated_bytes": stats.allocated_bytes,
+        "reserved_bytes": stats.reserved_bytes,
+        "active_bytes": stats.active_bytes,
+        "requested_bytes": stats.requested_bytes,
+        "inactive_split_bytes": stats.inactive_split_bytes,
+        "peak_allocated_bytes": stats.peak_allocated_bytes,
+        "peak_reserved_bytes": stats.peak_reserved_bytes,
+        "segments": stats.segments,
+        "alloc_retries": stats.alloc_retries,
+        "ooms": stats.ooms,
+    }
+
+
+def _breakdown(breakdown: Breakdown) -> dict[str, int | None]:
+    rows = {f"{category}_bytes": breakdown.bytes_of(category) for category in CATEGORIES}
+    return {
+        **rows,
+        "buffer_bytes": breakdown.buffer_bytes,
+        "process_bytes": breakdown.process_bytes,
+    }

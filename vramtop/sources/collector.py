@@ -1,0 +1,231 @@
+"""One thread that reads devices, processes and probes at a fixed period and joins them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..core.model import (
+    Breakdown,
+    DeviceUse,
+    Host,
+    Probe,
+    ProbeDevice,
+    Problem,
+    Process,
+    Snapshot,
+)
+from ..errors import BackendUnavailable
+from .base import DeviceBackend, DeviceReading
+from .host import HOST_UUID, HostBackend
+from .probes import ProbeClients
+from .procfs import ProcessFacts, ProcessTable
+
+_ONE_SHOT_WAIT_S = 1.5
+"""How long one-shot output waits for the probes' first samples."""
+_ONE_SHOT_CPU_S = 0.1
+"""CPU shares need two readings."""
+
+
+def open_backend(name: str) -> tuple[DeviceBackend, tuple[Problem, ...]]:
+    """The backend of that name; ``auto`` falls back to the host and says why in a problem.
+
+    Raises:
+        BackendUnavailable: ``nvml`` was asked for and cannot be had; the message is the cause.
+    """
+    if name == "host":
+        return HostBackend(), ()
+    from .nvml import NvmlBackend
+
+    try:
+        return NvmlBackend(), ()
+    except BackendUnavailable as error:
+        if name == "nvml":
+            raise
+        return HostBackend(), (Problem("nvml", f"{error}; showing the host"),)
+
+
+class Collector:
+    """Joins the driver's, /proc's and the probes' views into snapshots (a ``SnapshotSource``).
+
+    The backend is opened on the thread that reads: loading a driver may take a second.
+    """
+
+    def __init__(self, backend: str = "auto", period_s: float = 1.0) -> None:
+        self.period_s = period_s
+        self._backend_name = backend
+        self._backend: DeviceBackend | None = None
+        self._lasting: tuple[Problem, ...] = ()
+        self._table = ProcessTable()
+        self._clients = ProbeClients(period_s)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, deliver: Callable[[Snapshot], None]) -> None:
+        """Deliver a snapshot every ``period_s`` from a thread until ``stop``."""
+        self._thread = threading.Thread(
+            target=self._loop, args=(deliver,), name="vramtop-collector", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread (waiting for the reading under way, 2 s at most) and close everything."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+            if self._thread.is_alive():
+                return  # stuck in the driver; the daemon thread dies with the process
+        self._close()
+
+    def read_once(self) -> Snapshot:
+        """One complete snapshot: waits for the probes' samples and for a CPU share.
+
+        Raises:
+            BackendUnavailable: see ``open_backend``.
+        """
+        self._open()
+        started = time.monotonic()
+        self._read()
+        self._clients.wait_for_samples(_ONE_SHOT_WAIT_S)
+        time.sleep(max(0.0, _ONE_SHOT_CPU_S - (time.monotonic() - started)))
+        return self._read()
+
+    def _open(self) -> DeviceBackend:
+        if self._backend is None:
+            self._backend, self._lasting = open_backend(self._backend_name)
+        return self._backend
+
+    def _close(self) -> None:
+        self._clients.close()
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def _loop(self, deliver: Callable[[Snapshot], None]) -> None:
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                self._clients.set_period(self.period_s)
+                deliver(self._read())
+            except Exception as error:  # a fault must reach the screen, not end it
+                deliver(_failed(error, self.period_s))
+            # Missed ticks are skipped: a slow driver must not be asked faster than it answers.
+            due = max(due + self.period_s, time.monotonic())
+            self._sleep_until(due)
+
+    def _sleep_until(self, due: float) -> None:
+        """Sleep, yet notice a shorter period at once and a stop at once."""
+        period_s = self.period_s
+        while (left := due - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, 0.25)) or self.period_s < period_s:
+                return
+
+    def _read(self) -> Snapshot:
+        taken_at = time.time()
+        reading = self._open().read()
+        probes, problems = self._clients.read()
+        pids = set(reading.uses) | {pid for pid in probes if pid > 0}
+        facts = {pid: self._table.describe(pid) for pid in pids}
+        self._table.forget_all_but(pids)
+        on_host = any(device.backend == "host" for device in reading.devices)
+        return Snapshot(
+            taken_at=taken_at,
+            host=_host(reading),
+            devices=reading.devices,
+            processes=tuple(
+                _process(pid, facts.get(pid), reading, probes.get(pid), on_host)
+                for pid in sorted(pids | set(probes))
+            ),
+            problems=self._lasting + reading.problems + problems,
+            period_s=self.period_s,
+        )
+
+
+def _failed(error: Exception, period_s: float) -> Snapshot:
+    problem = Problem("collector", f"{type(error).__name__}: {error}")
+    host = Host(socket.gethostname(), None, None)
+    return Snapshot(time.time(), host, (), (), (problem,), period_s)
+
+
+def _host(reading: DeviceReading) -> Host:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return Host(
+        hostname=socket.gethostname(),
+        ram_total_bytes=memory.total,
+        ram_used_bytes=memory.total - memory.available,
+        cpu_percent=psutil.cpu_percent(),
+        driver_version=reading.driver_version,
+        cuda_driver_version=reading.cuda_driver_version,
+    )
+
+
+def _process(
+    pid: int,
+    facts: ProcessFacts | None,
+    reading: DeviceReading,
+    probe: Probe | None,
+    on_host: bool,
+) -> Process:
+    facts = facts or ProcessFacts(state="invisible")
+    uses = reading.uses.get(pid, ())
+    if on_host and not uses and facts.rss_bytes is not None:
+        uses = (DeviceUse(HOST_UUID, facts.rss_bytes, "H"),)
+    return Process(
+        pid=pid,
+        started_at=facts.started_at,
+        state=facts.state,
+        user=facts.user,
+        command=facts.command,
+        devices=uses,
+        host_rss_bytes=facts.rss_bytes,
+        cpu_percent=facts.cpu_percent,
+        container=facts.container,
+        probe=Probe(state="none") if probe is None else _with_process_figures(probe, uses, facts),
+    )
+
+
+def _with_process_figures(probe: Probe, uses: tuple[DeviceUse, ...], facts: ProcessFacts) -> Probe:
+    """Add to every breakdown what only the viewer knows: the driver's figure for the process."""
+    devices = tuple(
+        replace(device, breakdown=_outside(device, device.breakdown, uses, facts))
+        if device.breakdown is not None
+        else device
+        for device in probe.devices
+    )
+    return replace(probe, devices=devices)
+
+
+def _outside(
+    device: ProbeDevice,
+    breakdown: Breakdown,
+    uses: tuple[DeviceUse, ...],
+    facts: ProcessFacts,
+) -> Breakdown:
+    counted = breakdown.parameter_bytes + breakdown.gradient_bytes + breakdown.optimizer_state_bytes
+    if device.device == "cpu":
+        process_bytes, inside = facts.rss_bytes, counted
+    else:
+        process_bytes = _driver_figure(device, uses)
+        inside = device.allocator.reserved_bytes if device.allocator else counted
+    # The two figures are read at slightly different moments: a process that has just grown can
+    # hold more than the driver said. Unknown for one tick is better than a negative or a clamp.
+    known = process_bytes is not None and process_bytes >= inside
+    return replace(
+        breakdown,
+        process_bytes=process_bytes,
+        outside_allocator_bytes=process_bytes - inside if known and process_bytes else None,
+    )
+
+
+def _driver_figure(device: ProbeDevice, uses: tuple[DeviceUse, ...]) -> int | None:
+    for use in uses:
+        if use.uuid == device.uuid:
+            return use.used_bytes
+    if device.uuid is None and len(uses) == 1:
+        return uses[0].used_bytes
+    return None

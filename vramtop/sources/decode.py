@@ -1,0 +1,184 @@
+"""From a probe's messages to domain values: everything is checked, because a socket is untrusted.
+
+Every function raises ``ProtocolError`` for a value that the protocol does not allow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..core.model import (
+    AllocatorStats,
+    Breakdown,
+    HistoryPoint,
+    ModelInfo,
+    OptimizerInfo,
+    ProbeDevice,
+)
+from ..errors import ProtocolError
+
+MAX_DEVICES = 64
+MAX_OBJECTS = 64
+MAX_HISTORY_POINTS = 4096
+_MAX_TEXT = 300
+_MAX_BYTES = 1 << 60
+_MAX_SHAPES = 16
+
+T = TypeVar("T")
+
+
+def text(message: dict[str, Any], name: str) -> str | None:
+    """A string, cut to a length that a screen can show, control characters removed."""
+    value = message.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ProtocolError(f"{name} is not a string")
+    return "".join(c for c in value[:_MAX_TEXT] if c.isprintable())
+
+
+def integer(message: dict[str, Any], name: str) -> int | None:
+    """A non-negative integer."""
+    return None if message.get(name) is None else _natural(message[name], name)
+
+
+def number(message: dict[str, Any], name: str) -> float | None:
+    """A finite number."""
+    value = message.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ProtocolError(f"{name} is not a finite number")
+    return float(value)
+
+
+def devices(message: dict[str, Any]) -> tuple[ProbeDevice, ...]:
+    """The devices of a sample."""
+    return _tuple(message, "devices", _device, MAX_DEVICES)
+
+
+def models(message: dict[str, Any]) -> tuple[ModelInfo, ...]:
+    """The models of a job."""
+    return _tuple(message, "models", _model, MAX_OBJECTS)
+
+
+def optimizers(message: dict[str, Any]) -> tuple[OptimizerInfo, ...]:
+    """The optimizers of a job."""
+    return _tuple(message, "optimizers", _optimizer, MAX_OBJECTS)
+
+
+def history(message: dict[str, Any]) -> tuple[str, list[HistoryPoint]]:
+    """The device and the points of one history line."""
+    points = _list(message, "points", MAX_HISTORY_POINTS)
+    return text(message, "device") or "?", [_point(point) for point in points]
+
+
+def _natural(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_BYTES:
+        raise ProtocolError(f"{name} is not a natural number")
+    return value
+
+
+def _required(message: dict[str, Any], name: str) -> int:
+    return _natural(message.get(name), name)
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{name} is not an object")
+    return value
+
+
+def _list(message: dict[str, Any], name: str, limit: int) -> list[Any]:
+    value = message.get(name, [])
+    if not isinstance(value, list) or len(value) > limit:
+        raise ProtocolError(f"{name} is not a list of at most {limit}")
+    return value
+
+
+def _tuple(
+    message: dict[str, Any], name: str, read: Callable[[dict[str, Any]], T], limit: int
+) -> tuple[T, ...]:
+    return tuple(read(_object(item, name)) for item in _list(message, name, limit))
+
+
+def _device(item: dict[str, Any]) -> ProbeDevice:
+    allocator, breakdown = item.get("allocator"), item.get("breakdown")
+    return ProbeDevice(
+        device=text(item, "device") or "?",
+        uuid=text(item, "uuid"),
+        allocator=None if allocator is None else _allocator(_object(allocator, "allocator")),
+        breakdown=None if breakdown is None else _breakdown(_object(breakdown, "breakdown")),
+    )
+
+
+def _allocator(item: dict[str, Any]) -> AllocatorStats:
+    return AllocatorStats(
+        allocated_bytes=_required(item, "allocated_bytes"),
+        reserved_bytes=_required(item, "reserved_bytes"),
+        active_bytes=_required(item, "active_bytes"),
+        requested_bytes=integer(item, "requested_bytes"),
+        inactive_split_bytes=integer(item, "inactive_split_bytes"),
+        peak_allocated_bytes=_required(item, "peak_allocated_bytes"),
+        peak_reserved_bytes=_required(item, "peak_reserved_bytes"),
+        segments=_required(item, "segments"),
+        alloc_retries=_required(item, "alloc_retries"),
+        ooms=_required(item, "ooms"),
+    )
+
+
+def _breakdown(item: dict[str, Any]) -> Breakdown:
+    return Breakdown(
+        parameter_bytes=_required(item, "parameter_bytes"),
+        gradient_bytes=_required(item, "gradient_bytes"),
+        optimizer_state_bytes=_required(item, "optimizer_state_bytes"),
+        other_allocated_bytes=integer(item, "other_allocated_bytes"),
+        cached_bytes=integer(item, "cached_bytes"),
+        buffer_bytes=integer(item, "buffer_bytes") or 0,
+    )
+
+
+def _model(item: dict[str, Any]) -> ModelInfo:
+    by_dtype = _object(item.get("parameters_by_dtype", {}), "parameters_by_dtype")
+    shapes = _list(item, "batch_shapes", _MAX_SHAPES)
+    config = item.get("hf_config")
+    return ModelInfo(
+        class_name=text(item, "class") or "?",
+        parameters=_required(item, "parameters"),
+        trainable_parameters=_required(item, "trainable_parameters"),
+        parameters_by_dtype={
+            str(dtype)[:_MAX_TEXT]: _natural(count, "parameters_by_dtype")
+            for dtype, count in list(by_dtype.items())[:_MAX_SHAPES]
+        },
+        batch_shapes=tuple(_shape(shape) for shape in shapes),
+        hf_config=None if config is None else _object(config, "hf_config"),
+    )
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > _MAX_SHAPES:
+        raise ProtocolError("batch_shapes is not a list of shapes")
+    return tuple(_natural(size, "batch_shapes") for size in value)
+
+
+def _optimizer(item: dict[str, Any]) -> OptimizerInfo:
+    return OptimizerInfo(
+        class_name=text(item, "class") or "?",
+        steps=integer(item, "steps") or 0,
+        defaults=_object(item.get("defaults", {}), "defaults"),
+    )
+
+
+def _point(value: Any) -> HistoryPoint:
+    if not isinstance(value, list) or len(value) < 8:
+        raise ProtocolError("a history point is not a list of 8")
+    at = number({"at": value[0]}, "at")
+    if at is None:
+        raise ProtocolError("a history point has no time")
+    names = ("parameter", "gradient", "optimizer_state", "other_allocated", "cached", "buffer")
+    fields = {f"{name}_bytes": value[2 + i] for i, name in enumerate(names)}
+    return HistoryPoint(
+        at=at, step=integer({"step": value[1]}, "step"), breakdown=_breakdown(fields)
+    )

@@ -1,0 +1,236 @@
+"""The socket client: finds the probes' sockets, subscribes, keeps each probe's last state."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..core.model import HistoryPoint, Probe, Problem
+from ..errors import ProtocolError, RendezvousRefused
+from ..protocol import PROTOCOL_VERSION, rendezvous
+from ..protocol.framing import LineReader, encode
+from . import decode
+
+_PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+_RECEIVE_BYTES = 1 << 18
+_MAX_BYTES_A_READ = 8 << 20
+"""A probe that floods is read no further than this in one tick; the rest waits."""
+_GONE_KEPT_S = 60.0
+_BANNED_S = 30.0
+_STALE_PERIODS = 3.0
+_STALE_MIN_S = 3.0
+_MAX_PROBES = 1024
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One probe's socket, and all that it has said."""
+
+    path: Path
+    socket: socket.socket
+    pid: int
+    probe: Probe = field(default_factory=lambda: Probe(state="waiting"))
+    reader: LineReader = field(default_factory=LineReader)
+    heard_at: float = 0.0
+    history: dict[str, list[HistoryPoint]] = field(default_factory=dict)
+    has_sample: bool = False
+
+
+class ProbeClients:
+    """All probes of this user on this machine; used from one thread."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._open: dict[Path, _Connection] = {}
+        self._gone: dict[int, tuple[float, Probe]] = {}
+        self._banned: dict[Path, float] = {}
+        self._problems: list[Problem] = []
+
+    def set_period(self, period_s: float) -> None:
+        """Ask every probe for samples at another period (seconds)."""
+        if period_s != self._period_s:
+            self._period_s = period_s
+            for connection in list(self._open.values()):
+                self._subscribe(connection, history=False)
+
+    def read(self) -> tuple[dict[int, Probe], tuple[Problem, ...]]:
+        """Connect to what is new, take in what has arrived; probes by pid as we see it."""
+        self._problems.clear()
+        now = time.monotonic()
+        self._connect_new(now)
+        for connection in list(self._open.values()):
+            self._drain(connection)
+        self._gone = {p: g for p, g in self._gone.items() if now - g[0] < _GONE_KEPT_S}
+        probes = {pid: probe for pid, (_, probe) in self._gone.items()}
+        for connection in self._open.values():
+            probes[connection.pid] = self._state_of(connection, now)
+            if connection.probe.problem:
+                self._problems.append(Problem(f"probe {connection.pid}", connection.probe.problem))
+        return probes, tuple(self._problems)
+
+    def wait_for_samples(self, timeout_s: float) -> None:
+        """Wait until every connected probe has sent a sample, for one-shot output."""
+        deadline = time.monotonic() + timeout_s
+        self._connect_new(time.monotonic())
+        while True:
+            missing = [c for c in self._open.values() if not c.has_sample]
+            left = deadline - time.monotonic()
+            if not missing or left <= 0:
+                return
+            poll = select.poll()
+            for connection in missing:
+                poll.register(connection.socket, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll(left * 1000)}
+            for connection in missing:
+                if connection.socket.fileno() in ready:
+                    self._drain(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self._open.values():
+            connection.socket.close()
+        self._open.clear()
+
+    def _connect_new(self, now: float) -> None:
+        self._banned = {p: t for p, t in self._banned.items() if now - t < _BANNED_S}
+        for directory in rendezvous.scan_directories():
+            try:
+                rendezvous.check_directory(directory)
+                names = os.listdir(directory)  # noqa: PTH208
+            except RendezvousRefused as error:
+                self._problems.append(Problem("probes", str(error)))
+                continue
+            except OSError:
+                continue  # nobody has bound there yet
+            for name in names:
+                path = directory / name
+                known = path in self._open or path in self._banned
+                if known or rendezvous.parse_socket_name(name) is None:
+                    continue
+                if len(self._open) < _MAX_PROBES:
+                    self._connect(path)
+
+    def _connect(self, path: Path) -> None:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.setblocking(False)
+        try:
+            client.connect(os.fspath(path))
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        except ConnectionRefusedError:
+            client.close()
+            path.unlink(missing_ok=True)  # its process was killed before it could tidy up
+            return
+        except OSError:
+            client.close()  # its backlog is full, or it is just going: the next tick tries again
+            return
+        pid, uid, _ = _PEERCRED.unpack(credentials)
+        if uid not in {os.getuid(), 0}:
+            client.close()
+            self._ban(path, f"{path.name} belongs to uid {uid}; not read")
+            return
+        if pid == 0:  # the peer's pid namespace is not below ours
+            named = rendezvous.parse_socket_name(path.name)
+            pid = -named[0] if named else 0
+        connection = _Connection(path, client, pid, heard_at=time.monotonic())
+        self._open[path] = connection
+        self._gone.pop(pid, None)
+        self._subscribe(connection, history=True)
+
+    def _subscribe(self, connection: _Connection, *, history: bool) -> None:
+        request = {
+            "type": "subscribe",
+            "protocol": PROTOCOL_VERSION,
+            "period_s": self._period_s,
+            "history": history,
+        }
+        try:
+            connection.socket.send(encode(request))
+        except OSError:
+            self._close(connection)
+
+    def _drain(self, connection: _Connection) -> None:
+        received = 0
+        try:
+            while received < _MAX_BYTES_A_READ:
+                data = connection.socket.recv(_RECEIVE_BYTES)
+                if not data:
+                    self._close(connection)
+                    return
+                received += len(data)
+                for message in connection.reader.feed(data):
+                    _take(connection, message)
+                connection.heard_at = time.monotonic()
+        except BlockingIOError:
+            return
+        except ProtocolError as error:
+            self._close(connection)
+            self._ban(connection.path, f"probe of pid {connection.pid} is not read: {error}")
+        except OSError:
+            self._close(connection)
+
+    def _ban(self, path: Path, message: str) -> None:
+        self._banned[path] = time.monotonic()
+        self._problems.append(Problem("probes", message))
+
+    def _close(self, connection: _Connection) -> None:
+        connection.socket.close()
+        if self._open.pop(connection.path, None) is not None:
+            last = replace(connection.probe, state="gone", history=None)
+            self._gone[connection.pid] = (time.monotonic(), last)
+
+    def _state_of(self, connection: _Connection, now: float) -> Probe:
+        silent_s = now - connection.heard_at
+        if not connection.has_sample:
+            state = connection.probe
+        elif silent_s > max(_STALE_PERIODS * self._period_s, _STALE_MIN_S):
+            state = replace(connection.probe, state="stale")
+        else:
+            state = replace(connection.probe, state="streaming")
+        if connection.history and connection.has_sample:
+            # Given once: whoever shows it keeps it.
+            history = {d: tuple(points) for d, points in connection.history.items()}
+            connection.history = {}
+            return replace(state, history=history)
+        return state
+
+
+def _take(connection: _Connection, message: dict[str, object]) -> None:
+    """Take in one message of a probe; unknown types are a newer probe's business."""
+    probe, kind = connection.probe, message["type"]
+    if kind == "sample":
+        connection.has_sample = True
+        connection.probe = replace(
+            probe,
+            at=decode.number(message, "at"),
+            step=decode.integer(message, "step"),
+            steps_per_s=decode.number(message, "steps_per_s"),
+            overhead_percent=decode.number(message, "overhead_percent"),
+            dropped_samples=decode.integer(message, "dropped") or 0,
+            devices=decode.devices(message),
+        )
+    elif kind == "job":
+        connection.probe = replace(
+            probe,
+            torch=decode.text(message, "torch"),
+            cuda=decode.text(message, "cuda"),
+            rank=decode.integer(message, "rank"),
+            local_rank=decode.integer(message, "local_rank"),
+            world_size=decode.integer(message, "world_size"),
+            models=decode.models(message),
+            optimizers=decode.optimizers(message),
+        )
+    elif kind == "history":
+        device, points = decode.history(message)
+        kept = connection.history.setdefault(device, [])
+        kept.extend(points[: max(0, decode.MAX_HISTORY_POINTS - len(kept))])
+    elif kind == "hello":
+        if message.get("protocol") != PROTOCOL_VERSION:
+            raise ProtocolError(f"it speaks protocol {message.get('protocol')!r}")
+        connection.probe = replace(probe, python=decode.text(message, "python"))
+    elif kind == "problem":
+        connection.probe = replace(probe, problem=decode.text(message, "message"))
