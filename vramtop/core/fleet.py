@@ -1,0 +1,156 @@
+"""All that is known over time: a pure reducer from one snapshot to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from .history import History
+from .model import Breakdown, Device, HistoryPoint, Host, MigDevice, Process, Snapshot
+
+ProcessKey = tuple[int, float | None]
+HistoryKey = tuple[ProcessKey, str]
+"""A process's key and a torch device's name."""
+
+GONE_KEPT_S: Final = 120.0
+"""How long a process that ended stays on the screen, with its history."""
+MAX_DEVICE_POINTS: Final = 300
+
+_NOTHING: Final = Snapshot(
+    taken_at=0.0, host=Host("", None, None), devices=(), processes=(), problems=()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A process that is in no snapshot any more, as it was last seen."""
+
+    process: Process
+    last_seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The last snapshot and what remains of those before it; ``Fleet()`` is before any."""
+
+    snapshot: Snapshot = _NOTHING
+    histories: Mapping[HistoryKey, History] = field(default_factory=dict)
+    first: Mapping[HistoryKey, HistoryPoint] = field(default_factory=dict)
+    """The earliest point known, what "change since start" counts from."""
+    gone: Mapping[ProcessKey, Gone] = field(default_factory=dict)
+    device_used: Mapping[str, tuple[tuple[float, int | None], ...]] = field(default_factory=dict)
+    """(time, used bytes) by the uuid of a device or MIG instance, oldest first."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """No snapshot has come yet."""
+        return self.snapshot is _NOTHING
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """The snapshot's processes, then those that have ended not long ago."""
+        if not self.gone:
+            return self.snapshot.processes
+        return self.snapshot.processes + tuple(gone.process for gone in self.gone.values())
+
+    def process(self, key: ProcessKey) -> Process | None:
+        """The process of that key, ended or not; None when it is forgotten."""
+        return next((process for process in self.processes if process.key == key), None)
+
+
+def reduce(fleet: Fleet, snapshot: Snapshot) -> Fleet:
+    """The fleet after one more snapshot; neither argument changes."""
+    histories = dict(fleet.histories)
+    first = dict(fleet.first)
+    present: set[ProcessKey] = set()
+    for process in snapshot.processes:
+        key = (process.pid, process.started_at)
+        present.add(key)
+        if process.probe.devices or process.probe.history:
+            _record(process, key, histories, first)
+    gone = _gone(fleet, snapshot, present)
+    known = present | gone.keys()
+    for history_key in [key for key in histories if key[0] not in known]:
+        del histories[history_key]
+        first.pop(history_key, None)
+    return Fleet(snapshot, histories, first, gone, _device_used(fleet, snapshot))
+
+
+def _record(
+    process: Process,
+    key: ProcessKey,
+    histories: dict[HistoryKey, History],
+    first: dict[HistoryKey, HistoryPoint],
+) -> None:
+    probe = process.probe
+    for name, points in (probe.history or {}).items():
+        if points:
+            history_key = (key, name)
+            histories[history_key] = histories.get(history_key, History()).merge(points)
+            oldest = min(points, key=lambda point: point.at)
+            known = first.get(history_key)
+            if known is None or oldest.at < known.at:
+                first[history_key] = oldest
+    if probe.at is None or probe.state != "streaming":
+        return
+    for device in probe.devices:
+        if device.breakdown is None:
+            continue
+        history_key = (key, device.device)
+        history = histories.get(history_key)
+        point = HistoryPoint(probe.at, probe.step, device.breakdown)
+        histories[history_key] = (history or History()).append(point)
+        earliest = first.get(history_key)
+        first[history_key] = point if earliest is None else _completed(earliest, point.breakdown)
+
+
+def _completed(earliest: HistoryPoint, now: Breakdown) -> HistoryPoint:
+    """A probe's own history cannot know the driver's figure: count it from when it is known."""
+    known = earliest.breakdown
+    if known.outside_allocator_bytes is not None or now.outside_allocator_bytes is None:
+        return earliest
+    return replace(
+        earliest,
+        breakdown=replace(
+            known,
+            outside_allocator_bytes=now.outside_allocator_bytes,
+            process_bytes=now.process_bytes,
+        ),
+    )
+
+
+def _gone(fleet: Fleet, snapshot: Snapshot, present: set[ProcessKey]) -> dict[ProcessKey, Gone]:
+    gone = {
+        key: entry
+        for key, entry in fleet.gone.items()
+        if key not in present and snapshot.taken_at - entry.last_seen_at <= GONE_KEPT_S
+    }
+    for process in fleet.snapshot.processes:
+        if (process.pid, process.started_at) not in present and _is_missed(process):
+            probe = process.probe
+            if probe.state != "none":
+                probe = replace(probe, state="gone", history=None)
+            last = replace(process, state="gone", probe=probe)
+            gone[process.key] = Gone(last, fleet.snapshot.taken_at)
+    return gone
+
+
+def _is_missed(process: Process) -> bool:
+    # A process without a probe that only held host memory may just have left a list of the
+    # largest ones, and is nobody's loss if it has ended.
+    return process.probe.state != "none" or any(use.kind != "H" for use in process.devices)
+
+
+def _device_used(
+    fleet: Fleet, snapshot: Snapshot
+) -> dict[str, tuple[tuple[float, int | None], ...]]:
+    used: dict[str, tuple[tuple[float, int | None], ...]] = {}
+    for device in snapshot.devices:
+        parts: tuple[Device | MigDevice, ...] = (device, *device.mig)
+        for part in parts:
+            past = fleet.device_used.get(part.uuid, ())
+            # A stale device's figure is an old one: a hole in the line, not a flat piece.
+            now = part.memory.used_bytes if device.stale_s is None else None
+            used[part.uuid] = (*past[-(MAX_DEVICE_POINTS - 1) :], (snapshot.taken_at, now))
+    return used
