@@ -21,7 +21,7 @@ def run_command(arguments: list[str]) -> int:
     """Run a command line; returns the exit code and prints errors as one line on stderr."""
     name, rest = _split(arguments)
     command = import_module(f"{__name__}.{name}")
-    parser = _parser(command)
+    parser = _parser(command, with_commands=bool({"-h", "--help"} & set(rest)))
     try:
         args = parser.parse_args(rest)
         code: int = command.run(args)
@@ -49,14 +49,13 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     return COMMANDS[0], arguments
 
 
-def _parser(command: Any) -> argparse.ArgumentParser:
+def _parser(command: Any, *, with_commands: bool) -> argparse.ArgumentParser:
     bare = bool(command.NAME == COMMANDS[0])
     epilog = f"example: {command.EXAMPLE}"
-    if bare:
-        epilog += "\n\ncommands (each with --help):\n" + "\n".join(
-            f"  vramtop {module.NAME:<8} {module.HELP}"
-            for module in (import_module(f"{__name__}.{name}") for name in COMMANDS[1:])
-        )
+    if bare and with_commands:  # importing every command costs start-up time: only when shown
+        modules = (import_module(f"{__name__}.{name}") for name in COMMANDS[1:])
+        lines = (f"  vramtop {module.NAME:<8} {module.HELP}" for module in modules)
+        epilog += "\n\ncommands, each with --help:\n" + "\n".join(lines)
     parser = argparse.ArgumentParser(
         prog="vramtop" if bare else f"vramtop {command.NAME}",
         description=command.HELP,

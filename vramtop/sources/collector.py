@@ -154,11 +154,13 @@ def _host(reading: DeviceReading) -> Host:
     import psutil
 
     memory = psutil.virtual_memory()
+    on_host = [d.utilization_percent for d in reading.devices if d.backend == "host"]
     return Host(
         hostname=socket.gethostname(),
         ram_total_bytes=memory.total,
         ram_used_bytes=memory.total - memory.available,
-        cpu_percent=psutil.cpu_percent(),
+        # psutil measures since the last call: two calls a tick would measure nothing.
+        cpu_percent=on_host[0] if on_host else psutil.cpu_percent(),
         driver_version=reading.driver_version,
         cuda_driver_version=reading.cuda_driver_version,
     )
