@@ -13,7 +13,7 @@ ProcessKey = tuple[int, float | None]
 HistoryKey = tuple[ProcessKey, str]
 """A process's key and a torch device's name."""
 
-GONE_KEPT_S: Final = 120.0
+GONE_KEPT_S: Final = 60.0
 """How long a process that ended stays on the screen, with its history."""
 MAX_DEVICE_POINTS: Final = 300
 
@@ -60,7 +60,12 @@ class Fleet:
 
 
 def reduce(fleet: Fleet, snapshot: Snapshot) -> Fleet:
-    """The fleet after one more snapshot; neither argument changes."""
+    """The fleet after one more snapshot; neither argument changes.
+
+    Every snapshot must pass through here, also one that is never shown: a probe gives its own
+    history only once.
+    """
+    snapshot = _identified(fleet, snapshot)
     histories = dict(fleet.histories)
     first = dict(fleet.first)
     present: set[ProcessKey] = set()
@@ -75,6 +80,27 @@ def reduce(fleet: Fleet, snapshot: Snapshot) -> Fleet:
         del histories[history_key]
         first.pop(history_key, None)
     return Fleet(snapshot, histories, first, gone, _device_used(fleet, snapshot))
+
+
+def _identified(fleet: Fleet, snapshot: Snapshot) -> Snapshot:
+    """Give processes that have just died the start time, user and command that they had."""
+    if all(process.started_at is not None for process in snapshot.processes):
+        return snapshot
+    known = {process.pid: process for process in reversed(fleet.processes)}
+    return replace(
+        snapshot,
+        processes=tuple(
+            replace(
+                process,
+                started_at=before.started_at,
+                user=process.user or before.user,
+                command=process.command or before.command,
+            )
+            if process.started_at is None and (before := known.get(process.pid)) is not None
+            else process
+            for process in snapshot.processes
+        ),
+    )
 
 
 def _record(
@@ -137,6 +163,8 @@ def _gone(fleet: Fleet, snapshot: Snapshot, present: set[ProcessKey]) -> dict[Pr
 
 
 def _is_missed(process: Process) -> bool:
+    if "gone" in {process.state, process.probe.state}:
+        return False  # its end has been shown while the source still listed it
     # A process without a probe that only held host memory may just have left a list of the
     # largest ones, and is nobody's loss if it has ended.
     return process.probe.state != "none" or any(use.kind != "H" for use in process.devices)

@@ -1,0 +1,322 @@
+"""The processes table: its columns, and rows with values to sort by and texts to show.
+
+Texts are made when asked for: of hundreds of rows only those on the screen are formatted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .breakdowns import (
+    CATEGORY_LABELS,
+    BreakdownRow,
+    breakdown_of,
+    breakdown_rows,
+    category_label,
+    counted_bytes,
+    layers,
+    torch_devices,
+)
+from .devices import (
+    SEGMENT_LABELS,
+    DeviceRow,
+    device_places,
+    device_rows,
+    device_segments,
+    device_short_name,
+)
+from .fleet import Fleet
+from .model import AllocatorStats, Process
+from .units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
+
+# The presenter's three modules are used as one.
+__all__ = [
+    "CATEGORY_LABELS",
+    "NONE_SHOWN",
+    "PROCESS_COLUMNS",
+    "SEGMENT_LABELS",
+    "SORT_KEYS",
+    "BreakdownRow",
+    "Column",
+    "DeviceRow",
+    "ProcessRow",
+    "breakdown_of",
+    "breakdown_rows",
+    "category_label",
+    "device_rows",
+    "device_segments",
+    "device_short_name",
+    "layers",
+    "process_rows",
+    "torch_devices",
+]
+
+NONE_SHOWN: Final = "–"
+"""Shown where there is nothing, as opposed to something unknown."""
+
+SortValue = int | float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """One process as the table shows it; sums are over its devices."""
+
+    process: Process
+    device_names: str
+    """Indices of its devices, "0,1" or "0:2" for a MIG instance, "host" for the host's RAM."""
+    search_text: str
+    """All that a filter looks at, in lower case."""
+    silent_s: float | None
+    """Age of the probe's last sample."""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The driver's figure; on the host the RSS."""
+        return self.process.used_bytes
+
+    @property
+    def allocated_bytes(self) -> int | None:
+        """The allocator's figure; on the CPU, which has none, the storages counted."""
+        devices = self.process.probe.devices
+        known = [
+            counted_bytes(device.breakdown)
+            if device.device == "cpu"
+            else None
+            if device.allocator is None
+            else device.allocator.allocated_bytes
+            for device in devices
+        ]
+        return _sum(known)
+
+    @property
+    def reserved_bytes(self) -> int | None:
+        """What the allocators took from the driver."""
+        return _sum([allocator.reserved_bytes for allocator in self._allocators()])
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Peak of the allocated bytes since the user last reset it."""
+        return _sum([allocator.peak_allocated_bytes for allocator in self._allocators()])
+
+    @property
+    def largest(self) -> tuple[str, str] | None:
+        """(category, label) with most bytes on any one device."""
+        best: tuple[int, str, str] | None = None
+        for device in self.process.probe.devices:
+            category = device.breakdown.largest() if device.breakdown else None
+            if device.breakdown is not None and category is not None:
+                size = device.breakdown.bytes_of(category) or 0
+                if best is None or size > best[0]:
+                    best = (size, category, category_label(category, device.device))
+        return None if best is None else best[1:]
+
+    @property
+    def rank_text(self) -> str:
+        """Rank and world size, "r0/8"; nothing for a process that is no rank."""
+        probe = self.process.probe
+        if probe.rank is None:
+            return ""
+        return f"r{probe.rank}" + (f"/{probe.world_size}" if probe.world_size else "")
+
+    @property
+    def state_text(self) -> str:
+        """The process's state where it matters, else the probe's; with the age of old values."""
+        if self.process.state != "running":
+            return self.process.state
+        state = self.process.probe.state
+        if state == "none":
+            return "no probe"
+        if state == "stale" and self.silent_s is not None:
+            return f"stale {format_duration(self.silent_s)}"
+        return "probe gone" if state == "gone" else state
+
+    def text(self, column: str) -> str:
+        """The cell of one of ``PROCESS_COLUMNS``."""
+        return _COLUMNS[column].text(self)
+
+    def _allocators(self) -> list[AllocatorStats]:
+        devices = self.process.probe.devices
+        return [device.allocator for device in devices if device.allocator is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the processes table; ``key`` is its sort key as well."""
+
+    key: str
+    title: str
+    width: int
+    """Characters that its usual values need; 0 takes what is left."""
+    is_number: bool
+    """Right-aligned, and largest first when sorted by it."""
+    value: Callable[[ProcessRow], SortValue]
+    text: Callable[[ProcessRow], str]
+
+
+PROCESS_COLUMNS: Final = (
+    Column("pid", "PID", 7, True, lambda row: row.process.pid, lambda row: str(row.process.pid)),
+    Column(
+        "user",
+        "USER",
+        8,
+        False,
+        lambda row: row.process.user,
+        lambda row: row.process.user or NOT_AVAILABLE,
+    ),
+    Column("device", "DEV", 4, False, lambda row: row.device_names, lambda row: row.device_names),
+    Column(
+        "kind", "TYPE", 4, False, lambda row: _kinds(row.process), lambda row: _kinds(row.process)
+    ),
+    Column(
+        "memory",
+        "MEMORY",
+        8,
+        True,
+        lambda row: row.memory_bytes,
+        lambda row: format_bytes(row.memory_bytes),
+    ),
+    Column(
+        "allocated",
+        "ALLOC",
+        8,
+        True,
+        lambda row: row.allocated_bytes,
+        lambda row: _probed(row, format_bytes(row.allocated_bytes)),
+    ),
+    Column(
+        "reserved",
+        "RESERVED",
+        8,
+        True,
+        lambda row: row.reserved_bytes,
+        lambda row: _probed(row, format_bytes(row.reserved_bytes)),
+    ),
+    Column(
+        "peak",
+        "PEAK",
+        8,
+        True,
+        lambda row: row.peak_bytes,
+        lambda row: _probed(row, format_bytes(row.peak_bytes)),
+    ),
+    Column(
+        "largest",
+        "LARGEST",
+        17,
+        False,
+        lambda row: row.largest[1] if row.largest else None,
+        lambda row: _probed(row, row.largest[1] if row.largest else NOT_AVAILABLE),
+    ),
+    Column(
+        "rate",
+        "RATE",
+        11,
+        True,
+        lambda row: row.process.probe.steps_per_s,
+        lambda row: _probed(row, format_rate(row.process.probe.steps_per_s)),
+    ),
+    Column(
+        "rank",
+        "RANK",
+        6,
+        False,
+        lambda row: row.process.probe.rank,
+        lambda row: row.rank_text or NONE_SHOWN,
+    ),
+    Column("probe", "PROBE", 10, False, lambda row: row.state_text, lambda row: row.state_text),
+    Column(
+        "cpu",
+        "CPU",
+        6,
+        True,
+        lambda row: row.process.cpu_percent,
+        lambda row: format_percent(row.process.cpu_percent, 0),
+    ),
+    Column(
+        "rss",
+        "RSS",
+        8,
+        True,
+        lambda row: row.process.host_rss_bytes,
+        lambda row: format_bytes(row.process.host_rss_bytes),
+    ),
+    Column(
+        "command",
+        "COMMAND",
+        0,
+        False,
+        lambda row: row.process.command,
+        lambda row: row.process.command or NOT_AVAILABLE,
+    ),
+)
+"""Every column there is, in the usual order; narrow screens leave some out."""
+
+_COLUMNS: Final = {column.key: column for column in PROCESS_COLUMNS}
+SORT_KEYS: Final = tuple(_COLUMNS)
+
+
+def process_rows(
+    fleet: Fleet, sort_key: str = "memory", descending: bool = True, filter_text: str = ""
+) -> list[ProcessRow]:
+    """The processes that match every word of the filter, sorted; unknown values come last.
+
+    Words match pid, user, command, device name, uuid or index, and probe state, in any case.
+
+    Raises:
+        KeyError: ``sort_key`` is none of ``SORT_KEYS``.
+    """
+    value = _COLUMNS[sort_key].value
+    places = device_places(fleet.snapshot.devices)
+    words = filter_text.lower().split()
+    rows = [_row(process, places, fleet.snapshot.taken_at) for process in fleet.processes]
+    if words:
+        rows = [row for row in rows if all(word in row.search_text for word in words)]
+    # Equal values keep the order of pids, so that rows do not dance between ticks.
+    rows.sort(key=lambda row: row.process.pid)
+    keyed = [(row, value(row)) for row in rows]
+    known = [(row, key) for row, key in keyed if key is not None]
+    known.sort(key=lambda pair: _comparable(pair[1]), reverse=descending)
+    return [row for row, _ in known] + [row for row, key in keyed if key is None]
+
+
+def _row(process: Process, places: Mapping[str, tuple[str, str]], now: float) -> ProcessRow:
+    shown = [places.get(use.uuid, ("?", use.uuid)) for use in process.devices]
+    names = ",".join(dict.fromkeys(short for short, _ in shown)) or NONE_SHOWN
+    probe = process.probe
+    row = ProcessRow(
+        process=process,
+        device_names=names,
+        search_text="",
+        silent_s=None if probe.at is None else max(0.0, now - probe.at),
+    )
+    search = " ".join(
+        (
+            str(process.pid),
+            process.user or "",
+            process.command or "",
+            row.state_text,
+            *(long for _, long in shown),
+        )
+    )
+    return ProcessRow(process, names, search.lower(), row.silent_s)
+
+
+def _kinds(process: Process) -> str:
+    letters = {letter for use in process.devices for letter in use.kind.replace("+", "")}
+    return "+".join(letter for letter in "MCGH" if letter in letters) or NONE_SHOWN
+
+
+def _probed(row: ProcessRow, text: str) -> str:
+    """Without a probe there is nothing to know: no column full of N/A."""
+    return NONE_SHOWN if row.process.probe.state == "none" else text
+
+
+def _sum(values: list[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _comparable(value: SortValue) -> tuple[float, str]:
+    return (0.0, value.lower()) if isinstance(value, str) else (float(value or 0), "")
