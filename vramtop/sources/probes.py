@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _MAX_BYTES_A_READ = 8 << 20
 """A probe that floods is read no further than this in one tick; the rest waits."""
 _GONE_KEPT_S = 60.0
 _BANNED_S = 30.0
+_STARTING_S = 5.0
 _STALE_PERIODS = 3.0
 _STALE_MIN_S = 3.0
 _MAX_PROBES = 1024
@@ -48,7 +50,7 @@ class ProbeClients:
         self._period_s = period_s
         self._open: dict[Path, _Connection] = {}
         self._gone: dict[int, tuple[float, Probe]] = {}
-        self._banned: dict[Path, float] = {}
+        self._banned: dict[Path, tuple[float, Problem]] = {}
         self._problems: list[Problem] = []
 
     def set_period(self, period_s: float) -> None:
@@ -71,6 +73,7 @@ class ProbeClients:
             probes[connection.pid] = self._state_of(connection, now)
             if connection.probe.problem:
                 self._problems.append(Problem(f"probe {connection.pid}", connection.probe.problem))
+        self._problems.extend(problem for _, problem in self._banned.values())
         return probes, tuple(self._problems)
 
     def wait_for_samples(self, timeout_s: float) -> None:
@@ -97,7 +100,7 @@ class ProbeClients:
         self._open.clear()
 
     def _connect_new(self, now: float) -> None:
-        self._banned = {p: t for p, t in self._banned.items() if now - t < _BANNED_S}
+        self._banned = {p: b for p, b in self._banned.items() if now - b[0] < _BANNED_S}
         for directory in rendezvous.scan_directories():
             try:
                 rendezvous.check_directory(directory)
@@ -123,7 +126,7 @@ class ProbeClients:
             credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
         except ConnectionRefusedError:
             client.close()
-            path.unlink(missing_ok=True)  # its process was killed before it could tidy up
+            _remove_stale(path)
             return
         except OSError:
             client.close()  # its backlog is full, or it is just going: the next tick tries again
@@ -174,8 +177,7 @@ class ProbeClients:
             self._close(connection)
 
     def _ban(self, path: Path, message: str) -> None:
-        self._banned[path] = time.monotonic()
-        self._problems.append(Problem("probes", message))
+        self._banned[path] = (time.monotonic(), Problem("probes", message))
 
     def _close(self, connection: _Connection) -> None:
         connection.socket.close()
@@ -197,6 +199,13 @@ class ProbeClients:
             connection.history = {}
             return replace(state, history=history)
         return state
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket whose process was killed before it could; a new one may not listen yet."""
+    with suppress(OSError):
+        if time.time() - path.lstat().st_mtime > _STARTING_S:
+            path.unlink()
 
 
 def _take(connection: _Connection, message: dict[str, object]) -> None:
