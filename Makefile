@@ -1,0 +1,19 @@
+# Everything runs in .venv, which README's second command makes.
+BIN := .venv/bin
+
+.PHONY: check test bench screenshots
+
+check:  ## lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test:
+	$(BIN)/pytest
+
+bench:  ## every benchmark prints its table and its machine
+	$(BIN)/python -m tests.bench
+
+screenshots:  ## from a real demo run; needs rsvg-convert (Debian: librsvg2-bin)
+	$(BIN)/python -m tests.screenshots
