@@ -1,0 +1,1 @@
+"""Getting the probe into a training process."""
