@@ -53,13 +53,13 @@ class BreakdownRow:
 
 
 def torch_devices(process: Process) -> tuple[str, ...]:
-    """The torch devices of which there is a breakdown, the one with most bytes first."""
+    """The torch devices of which there is a breakdown, the most used first, the CPU last."""
     sized = [
-        (total_bytes(device.breakdown), device.device)
-        for device in process.probe.devices
-        if device.breakdown is not None
+        (part.device == "cpu", -total_bytes(part.breakdown), part.device)
+        for part in process.probe.devices
+        if part.breakdown is not None
     ]
-    return tuple(name for _, name in sorted(sized, key=lambda pair: -pair[0]))
+    return tuple(name for _, _, name in sorted(sized))
 
 
 def breakdown_of(process: Process, torch_device: str) -> Breakdown | None:

@@ -66,8 +66,6 @@ class ProcessRow:
     process: Process
     device_names: str
     """Indices of its devices, "0,1" or "0:2" for a MIG instance, "host" for the host's RAM."""
-    search_text: str
-    """All that a filter looks at, in lower case."""
     silent_s: float | None
     """Age of the probe's last sample."""
 
@@ -79,16 +77,10 @@ class ProcessRow:
     @property
     def allocated_bytes(self) -> int | None:
         """The allocator's figure; on the CPU, which has none, the storages counted."""
-        devices = self.process.probe.devices
-        known = [
-            counted_bytes(device.breakdown)
-            if device.device == "cpu"
-            else None
-            if device.allocator is None
-            else device.allocator.allocated_bytes
-            for device in devices
-        ]
-        return _sum(known)
+        allocators = self._allocators()
+        if allocators:
+            return sum(allocator.allocated_bytes for allocator in allocators)
+        return _sum([counted_bytes(part.breakdown) for part in self.process.probe.devices])
 
     @property
     def reserved_bytes(self) -> int | None:
@@ -102,15 +94,11 @@ class ProcessRow:
 
     @property
     def largest(self) -> tuple[str, str] | None:
-        """(category, label) with most bytes on any one device."""
-        best: tuple[int, str, str] | None = None
-        for device in self.process.probe.devices:
-            category = device.breakdown.largest() if device.breakdown else None
-            if device.breakdown is not None and category is not None:
-                size = device.breakdown.bytes_of(category) or 0
-                if best is None or size > best[0]:
-                    best = (size, category, category_label(category, device.device))
-        return None if best is None else best[1:]
+        """(category, label) with most bytes on the device that ``torch_devices`` puts first."""
+        names = torch_devices(self.process)
+        breakdown = breakdown_of(self.process, names[0]) if names else None
+        category = breakdown.largest() if breakdown else None
+        return None if category is None else (category, category_label(category, names[0]))
 
     @property
     def rank_text(self) -> str:
@@ -269,10 +257,11 @@ def process_rows(
     """
     value = _COLUMNS[sort_key].value
     places = device_places(fleet.snapshot.devices)
-    words = filter_text.lower().split()
     rows = [_row(process, places, fleet.snapshot.taken_at) for process in fleet.processes]
+    words = filter_text.lower().split()
     if words:
-        rows = [row for row in rows if all(word in row.search_text for word in words)]
+        searched = [(row, _search_text(row, places)) for row in rows]
+        rows = [row for row, text in searched if all(word in text for word in words)]
     # Equal values keep the order of pids, so that rows do not dance between ticks.
     rows.sort(key=lambda row: row.process.pid)
     keyed = [(row, value(row)) for row in rows]
@@ -282,25 +271,21 @@ def process_rows(
 
 
 def _row(process: Process, places: Mapping[str, tuple[str, str]], now: float) -> ProcessRow:
-    shown = [places.get(use.uuid, ("?", use.uuid)) for use in process.devices]
-    names = ",".join(dict.fromkeys(short for short, _ in shown)) or NONE_SHOWN
-    probe = process.probe
-    row = ProcessRow(
+    names = [places[use.uuid][0] if use.uuid in places else "?" for use in process.devices]
+    at = process.probe.at
+    return ProcessRow(
         process=process,
-        device_names=names,
-        search_text="",
-        silent_s=None if probe.at is None else max(0.0, now - probe.at),
+        device_names=",".join(dict.fromkeys(names)) or NONE_SHOWN,
+        silent_s=None if at is None else max(0.0, now - at),
     )
-    search = " ".join(
-        (
-            str(process.pid),
-            process.user or "",
-            process.command or "",
-            row.state_text,
-            *(long for _, long in shown),
-        )
-    )
-    return ProcessRow(process, names, search.lower(), row.silent_s)
+
+
+def _search_text(row: ProcessRow, places: Mapping[str, tuple[str, str]]) -> str:
+    """All that a filter looks at, in lower case."""
+    process = row.process
+    devices = [places[use.uuid][1] for use in process.devices if use.uuid in places]
+    words = (str(process.pid), process.user or "", process.command or "", row.state_text)
+    return " ".join((*words, *devices)).lower()
 
 
 def _kinds(process: Process) -> str:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 _MONO_GLYPHS: Final = "█▓▒░▚·▪×? "
 _ASCII_GLYPHS: Final = "#=+:-.ox? "
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+_LEFT_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
 class Run(NamedTuple):
@@ -38,40 +38,50 @@ def stacked_bar(
     glyph of its position, so parts that are 0 must stay in the list. A part worth an eighth of a
     cell or more is visible while there are cells enough. Without any part the bar is empty: [].
     """
-    total = sum(size for _, size in parts)
-    if width <= 0 or total <= 0:
+    sizes = [max(size, 0.0) for _, size in parts]
+    if width <= 0 or sum(sizes) <= 0:
         return []
-    shares = [max(size, 0.0) * width / total for _, size in parts]
     if mono or ascii:
+        cells = _apportion(sizes, width, least=1)
         return [
-            Run(key, part_glyph(position, ascii) * cells, None)
-            for position, ((key, _), cells) in enumerate(
-                zip(parts, _whole_cells(shares, width), strict=True)
-            )
-            if cells
+            Run(key, part_glyph(position, ascii) * count, None)
+            for position, ((key, _), count) in enumerate(zip(parts, cells, strict=True))
+            if count
         ]
-    return [
-        Run(key, "█" * cells, None)
-        for (key, _), cells in zip(parts, _whole_cells(shares, width), strict=True)
-        if cells
-    ]
-
-
-def _whole_cells(shares: Sequence[float], width: int) -> list[int]:
-    """Round shares that sum to ``width`` to whole cells by largest remainder.
-
-    Shares from an eighth of a cell up get one cell, taken from those rounded up most.
-    """
-    cells = [int(share) for share in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda i: cells[i] - shares[i])
-    for i in by_remainder[: width - sum(cells)]:
-        cells[i] += 1
-    for i in sorted(range(len(shares)), key=lambda i: -shares[i]):
-        if cells[i] or shares[i] < 1 / 8:
+    runs: list[Run] = []
+    begun, key_before = 0, ""  # eighths of a cell that the part before has begun
+    for (key, _), eighths in zip(parts, _apportion(sizes, 8 * width, least=8), strict=True):
+        if not eighths:
             continue
-        giver = max(range(len(shares)), key=lambda j: (cells[j] > 1, cells[j] - shares[j]))
-        if cells[giver] <= 1:
-            break
-        cells[giver] -= 1
-        cells[i] = 1
-    return cells
+        if begun:
+            # A part is a whole cell at least, so it fills up what was begun.
+            runs.append(Run(key_before, _LEFT_EIGHTHS[begun], key))
+        whole, begun = divmod(begun + eighths - 8 * bool(begun), 8)
+        if whole:
+            runs.append(Run(key, "█" * whole, None))
+        key_before = key
+    return runs
+
+
+def _apportion(sizes: Sequence[float], room: int, least: int) -> list[int]:
+    """Share ``room`` units by largest remainder; ``least`` units are a cell.
+
+    What is worth an eighth of a cell gets a whole one, at the expense of the largest. Where there
+    are more such parts than cells, the smallest go without.
+    """
+    scale = room / sum(sizes)
+    shares = [size * scale for size in sizes]
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    # The largest is always worth showing, whatever the number of the others.
+    seen = [i for i in order if shares[i] >= least / 8 or i == order[0]][: room // least]
+    units = [0] * len(sizes)
+    for i in seen:
+        units[i] = max(int(shares[i]), least)
+    missing = room - sum(units)
+    for i in sorted(seen, key=lambda i: units[i] - shares[i])[: max(missing, 0)]:
+        units[i] += 1
+        missing -= 1
+    units[order[0]] += max(missing, 0)
+    for _ in range(-missing):
+        units[max(seen, key=units.__getitem__)] -= 1
+    return units
