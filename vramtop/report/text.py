@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from ..core.breakdowns import breakdown_rows, torch_devices
+from ..core.devices import device_short_name
 from ..core.fleet import Fleet, reduce
 from ..core.model import Device, DeviceMemory, Process, Snapshot
-from ..core.rows import breakdown_rows, device_short_name, process_rows, torch_devices
+from ..core.rows import process_rows
 from ..core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
 
 _UNLIMITED_WIDTH = 10_000

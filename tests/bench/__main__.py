@@ -1,0 +1,11 @@
+"""``python -m tests.bench [NAME ...]``: run the benchmarks; each prints its table and its machine."""
+
+import importlib
+import sys
+
+BENCHMARKS = ("monitor", "probe_cost")
+
+for name in sys.argv[1:] or BENCHMARKS:
+    if name not in BENCHMARKS:
+        sys.exit(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
+    importlib.import_module(f"tests.bench.{name}").main()
