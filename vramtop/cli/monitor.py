@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from .. import settings
+from ..core.model import Snapshot
 from ..errors import EXIT_OK, UsageError
 
 NAME = "monitor"
@@ -94,7 +95,8 @@ def show(options: Options, *, select_pid: int | None = None) -> int:
         print(f"vramtop: {reason}; printing one snapshot (--once)", file=sys.stderr)
         once = True
     if once:
-        return print_snapshot(options)
+        print_snapshot(_read_snapshot(options), as_json=options.json)
+        return EXIT_OK
     from ..sources.collector import Collector, open_backend
     from ..tui.app import run_app
 
@@ -104,16 +106,19 @@ def show(options: Options, *, select_pid: int | None = None) -> int:
     return run_app(collector, select_pid=select_pid, readonly=options.readonly, theme=options.theme)
 
 
-def print_snapshot(options: Options) -> int:
-    """Print one snapshot as a table or as JSON."""
+def _read_snapshot(options: Options) -> Snapshot:
     from ..sources.collector import Collector
 
     collector = Collector(options.backend, options.interval_s)
     try:
-        snapshot = collector.read_once()
+        return collector.read_once()
     finally:
         collector.stop()
-    if options.json:
+
+
+def print_snapshot(snapshot: Snapshot, *, as_json: bool) -> None:
+    """Print a snapshot as a table or as JSON."""
+    if as_json:
         from ..report import json
 
         print(json.render(snapshot))
@@ -121,7 +126,6 @@ def print_snapshot(options: Options) -> int:
         from ..report import text
 
         print(text.render(snapshot, width=text.terminal_width()))
-    return EXIT_OK
 
 
 def why_no_screen() -> str | None:

@@ -22,6 +22,7 @@ _NOT_EXECUTABLE = 126
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command is everything after ``run`` or ``run --``."""
+    parser.usage = "vramtop run [--] PROGRAM [ARGUMENT ...]"
     parser.add_argument(
         "command",
         nargs=argparse.REMAINDER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,7 +23,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     return {**base, "PYTHONPATH": path}
 
 
-def execute(command: Sequence[str]) -> NoReturn:
+def execute(command: list[str]) -> NoReturn:
     """Become the command: pid, terminal, open files and signals are its own from then on.
 
     Raises:
