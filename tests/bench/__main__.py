@@ -1,4 +1,4 @@
-"""``python -m tests.bench [NAME ...]``: run the benchmarks; each prints its table and its machine."""
+"""``python -m tests.bench [NAME ...]``: run benchmarks; each prints its table and machine."""
 
 import importlib
 import sys

@@ -24,6 +24,9 @@ def print_table(title, heads, rows):
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
     print(f"\n## {title}\n{describe()}\n")
     for row in (heads, ["-" * width for width in widths], *rows):
-        cells = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         print("  ".join(cells).rstrip())
     sys.stdout.flush()
