@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from vramtop.core.fleet import GONE_KEPT_S, MAX_DEVICE_POINTS, Fleet, reduce
 from vramtop.core.model import MigDevice, Probe
 
@@ -67,7 +69,7 @@ def test_a_probes_own_past_comes_first_and_sets_the_start(make: Any) -> None:
 
 def test_an_ended_process_stays_for_a_minute_and_says_so(make: Any) -> None:
     seen = make.snapshot(100.0, make.process(at=100.0))
-    fleet = fleet_of(seen, make.snapshot(101.0))
+    fleet = fleet_of(seen, make.snapshot(101.0, devices=(make.gpu(),)))
     (gone,) = fleet.processes
     assert (gone.key, gone.state, gone.probe.state) == (KEY, "gone", "gone")
     assert fleet.process(KEY) is gone
@@ -78,6 +80,18 @@ def test_an_ended_process_stays_for_a_minute_and_says_so(make: Any) -> None:
     assert forgotten.processes == ()
     assert not forgotten.histories
     assert not forgotten.first
+
+
+@pytest.mark.parametrize("lost", ["device", "everything"])
+def test_a_process_whose_device_cannot_be_read_is_not_called_gone(make: Any, lost: str) -> None:
+    gpu = make.gpu()
+    seen = make.snapshot(100.0, make.process(at=100.0), devices=(gpu,))
+    devices = (replace(gpu, stale_s=1.0),) if lost == "device" else ()
+    fleet = fleet_of(seen, make.snapshot(101.0, devices=devices))
+    assert [(p.state, p.probe.state) for p in fleet.processes] == [("invisible", "stale")]
+    back = reduce(fleet, make.snapshot(102.0, make.process(at=102.0), devices=(gpu,)))
+    assert [p.state for p in back.processes] == ["running"]
+    assert [p.at for p in back.histories[KEY, "cuda:0"]] == [100.0, 102.0]
 
 
 def test_a_process_that_is_back_is_there_once(make: Any) -> None:
@@ -93,7 +107,7 @@ def test_a_process_that_is_back_is_there_once(make: Any) -> None:
 def test_a_reused_pid_is_another_process(make: Any) -> None:
     fleet = fleet_of(
         make.snapshot(100.0, make.process(at=100.0)),
-        make.snapshot(101.0, make.process(at=101.0, started_at=100.5)),
+        make.snapshot(101.0, make.process(at=101.0, started_at=100.5), devices=(make.gpu(),)),
     )
     assert sorted((p.key, p.state) for p in fleet.processes) == [
         ((7, 1.0), "gone"),

@@ -24,7 +24,7 @@ _NOTHING: Final = Snapshot(
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A process that is in no snapshot any more, as it was last seen."""
+    """A process that is in the snapshot no more, as it was last seen."""
 
     process: Process
     last_seen_at: float
@@ -49,7 +49,7 @@ class Fleet:
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """The snapshot's processes, then those that have ended not long ago."""
+        """The snapshot's processes, then those that have left it not long ago."""
         if not self.gone:
             return self.snapshot.processes
         return self.snapshot.processes + tuple(gone.process for gone in self.gone.values())
@@ -152,14 +152,25 @@ def _gone(fleet: Fleet, snapshot: Snapshot, present: set[ProcessKey]) -> dict[Pr
         for key, entry in fleet.gone.items()
         if key not in present and snapshot.taken_at - entry.last_seen_at <= GONE_KEPT_S
     }
+    readable = {
+        part.uuid
+        for device in snapshot.devices
+        if device.stale_s is None
+        for part in _parts(device)
+    }
     for process in fleet.snapshot.processes:
         if (process.pid, process.started_at) not in present and _is_missed(process):
-            probe = process.probe
-            if probe.state != "none":
-                probe = replace(probe, state="gone", history=None)
-            last = replace(process, state="gone", probe=probe)
-            gone[process.key] = Gone(last, fleet.snapshot.taken_at)
+            gone[process.key] = Gone(_ended(process, readable), fleet.snapshot.taken_at)
     return gone
+
+
+def _ended(process: Process, readable: set[str]) -> Process:
+    """The process as it was, marked; where its device cannot be read it may well be alive."""
+    is_known = bool(readable) and all(use.uuid in readable for use in process.devices)
+    probe = process.probe
+    if probe.state != "none":
+        probe = replace(probe, state="gone" if is_known else "stale", history=None)
+    return replace(process, state="gone" if is_known else "invisible", probe=probe)
 
 
 def _is_missed(process: Process) -> bool:
@@ -175,10 +186,13 @@ def _device_used(
 ) -> dict[str, tuple[tuple[float, int | None], ...]]:
     used: dict[str, tuple[tuple[float, int | None], ...]] = {}
     for device in snapshot.devices:
-        parts: tuple[Device | MigDevice, ...] = (device, *device.mig)
-        for part in parts:
+        for part in _parts(device):
             past = fleet.device_used.get(part.uuid, ())
             # A stale device's figure is an old one: a hole in the line, not a flat piece.
             now = part.memory.used_bytes if device.stale_s is None else None
             used[part.uuid] = (*past[-(MAX_DEVICE_POINTS - 1) :], (snapshot.taken_at, now))
     return used
+
+
+def _parts(device: Device) -> tuple[Device | MigDevice, ...]:
+    return (device, *device.mig)

@@ -111,13 +111,14 @@ class ProcessRow:
     @property
     def state_text(self) -> str:
         """The process's state where it matters, else the probe's; with the age of old values."""
-        if self.process.state != "running":
-            return self.process.state
-        state = self.process.probe.state
+        process, state = self.process.state, self.process.probe.state
+        age = "" if self.silent_s is None else f" {format_duration(self.silent_s)}"
+        if process == "gone":
+            return f"gone{age}"
         if state == "none":
-            return "no probe"
-        if state == "stale" and self.silent_s is not None:
-            return f"stale {format_duration(self.silent_s)}"
+            return "invisible" if process == "invisible" else "no probe"
+        if state == "stale":
+            return f"stale{age}"
         return "probe gone" if state == "gone" else state
 
     def text(self, column: str) -> str:

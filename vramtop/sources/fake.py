@@ -189,9 +189,8 @@ def _fleet(start_s: float, now: float, period_s: float) -> Snapshot:
 
 def _nogpu(start_s: float, now: float, period_s: float) -> Snapshot:
     """A training on the CPU of a machine without an NVIDIA driver."""
-    counted = _wave(start_s, now, 100 * _MIB)
-    rss = sum(counted[:3]) + 700 * _MIB
-    breakdown = Breakdown(*counted[:3], outside_allocator_bytes=700 * _MIB, process_bytes=rss)
+    breakdown = _cpu_breakdown(start_s, now)
+    rss = breakdown.process_bytes or 0
     host = _host()
     used = 6 * _GIB + rss
     device = Device(
@@ -210,7 +209,13 @@ def _nogpu(start_s: float, now: float, period_s: float) -> Snapshot:
         devices=(DeviceUse("host", rss, "H"),),
         host_rss_bytes=rss,
         cpu_percent=198.0,
-        probe=_probe(start_s, now, None, (ProbeDevice("cpu", None, None, breakdown),)),
+        probe=_probe(
+            start_s,
+            now,
+            None,
+            (ProbeDevice("cpu", None, None, breakdown),),
+            _history("cpu", start_s, now, _cpu_breakdown),
+        ),
     )
     other = Process(
         pid=812,
@@ -242,14 +247,9 @@ def _job(start_s: float, now: float, uuid: str, *, scale_bytes: int, rank: int |
         alloc_retries=0,
         ooms=0,
     )
-    history = None
-    if now == start_s:
-        history = {
-            "cuda:0": tuple(
-                HistoryPoint(at, _step(start_s, at), _breakdown(start_s, at, scale_bytes))
-                for at in (start_s - age for age in range(_HISTORY_S, 0, -1))
-            )
-        }
+    history = _history(
+        "cuda:0", start_s, now, lambda start_s, at: _breakdown(start_s, at, scale_bytes)
+    )
     part = ProbeDevice("cuda:0", uuid, allocator, breakdown)
     return _probe(start_s, now, rank, (part,), history)
 
@@ -288,6 +288,17 @@ def _probe(
     )
 
 
+def _history(
+    torch_device: str, start_s: float, now: float, breakdown: Callable[[float, float], Breakdown]
+) -> dict[str, tuple[HistoryPoint, ...]] | None:
+    """What the probe kept before we came; with the first snapshot only."""
+    if now != start_s:
+        return None
+    times = [start_s - age for age in range(_HISTORY_S, 0, -1)]
+    points = tuple(HistoryPoint(at, _step(start_s, at), breakdown(start_s, at)) for at in times)
+    return {torch_device: points}
+
+
 def _step(start_s: float, now: float) -> int:
     return int(3.2 * (now - start_s + _HISTORY_S))
 
@@ -306,6 +317,18 @@ def _breakdown(start_s: float, now: float, scale_bytes: int) -> Breakdown:
         outside_allocator_bytes=outside,
         process_bytes=allocated + cached + outside,
         buffer_bytes=parameter // 50,
+    )
+
+
+def _cpu_breakdown(start_s: float, now: float) -> Breakdown:
+    parameter, gradient, optimizer_state, rest = _wave(start_s, now, 100 * _MIB)
+    outside = 700 * _MIB + rest
+    return Breakdown(
+        parameter_bytes=parameter,
+        gradient_bytes=gradient,
+        optimizer_state_bytes=optimizer_state,
+        outside_allocator_bytes=outside,
+        process_bytes=parameter + gradient + optimizer_state + outside,
     )
 
 
