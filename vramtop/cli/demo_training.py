@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 VOCABULARY = 8192
@@ -47,7 +48,6 @@ def build(size: Size) -> GPT2LMHeadModel:
             n_layer=size.layers,
             n_head=size.heads,
             use_cache=False,
-            loss_type="ForCausalLM",
             bos_token_id=0,
             eos_token_id=0,
         )
@@ -70,7 +70,8 @@ def train(device: str, steps: int | None, print_every: int) -> None:
         started = time.perf_counter()
         tokens = batch(size, device)
         optimizer.zero_grad()
-        loss = model(input_ids=tokens, labels=tokens).loss
+        logits = model(input_ids=tokens).logits
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
         optimizer.step()
         if step % print_every == 0:
