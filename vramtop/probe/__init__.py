@@ -1,0 +1,9 @@
+"""The part of vramtop that runs inside the training process: it watches and never interferes.
+
+Standard library only, Python 3.9+, relative imports only: when injected, the package is loaded
+under a private name. torch is taken from ``sys.modules``, never imported.
+
+``boot`` waits for torch; ``session`` holds the parts together; ``observer`` hears of forwards and
+optimizer steps on the training thread and counts (``accounting``); ``server`` is the one thread,
+which sends what was counted and the allocator's ``counters`` to viewers.
+"""

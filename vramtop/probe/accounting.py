@@ -1,0 +1,148 @@
+"""Counts the storages of parameters, gradients and optimizer state; on the training thread only.
+
+``p.grad`` may not be touched from any other thread: backward writes it without the GIL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .faults import Faults
+
+PARAMETER, GRADIENT, STATE, BUFFER = range(4)
+"""Places in a count. ``BUFFER`` is the part of ``PARAMETER`` that module buffers hold."""
+
+_MAX_DEPTH = 6
+
+Counts = dict[str, list[int]]
+"""Bytes by torch device ("cuda:0"), each a list of the four above."""
+
+
+def count(
+    torch: Any, roots: list[Any], optimizers: list[Any], faults: Faults, gradients: bool = True
+) -> Counts:
+    """Bytes by device; each storage once, as parameter before gradient before optimizer state.
+
+    Not inside backward. Nothing is kept, no operation is dispatched, no mode or hook of the user's
+    sees it. Kinds of tensors that cannot be counted go to ``faults``.
+    """
+    walk = _Walk(torch)
+    with torch._C.DisableTorchFunction():
+        parameters, buffers = _held_tensors(roots, optimizers)
+        for tensor in parameters:
+            walk.add(tensor, PARAMETER)
+        for tensor in buffers:
+            walk.add(tensor, BUFFER)
+        if gradients:
+            for tensor in parameters:
+                # .grad of a tensor that is no leaf warns; such ones stand in for parameters
+                # inside torch.func.functional_call.
+                gradient = tensor.grad if tensor.is_leaf else None
+                if gradient is not None:
+                    walk.add(gradient, GRADIENT)
+        for optimizer in optimizers:
+            for state in optimizer.state.values():
+                walk.add_nested(state, 0)
+    for kind, error in walk.unknown.items():
+        faults.report(f"the count of {kind} tensors", error)
+    totals: Counts = {}
+    for device, sizes in walk.sizes.items():
+        if device.type != "meta":
+            sizes[PARAMETER] += sizes[BUFFER]
+            totals[str(device)] = sizes
+    return totals
+
+
+def modules_of(roots: Iterable[Any]) -> Iterator[Any]:
+    """Every module under the roots, once."""
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        module = stack.pop()
+        if module is None or id(module) in seen:
+            continue
+        seen.add(id(module))
+        stack.extend(module._modules.values())
+        yield module
+
+
+def _held_tensors(roots: list[Any], optimizers: list[Any]) -> tuple[list[Any], list[Any]]:
+    # The module tree is walked anew each time: it costs a fraction of the storages and never
+    # misses an adapter that was put in later.
+    parameters: list[Any] = []
+    buffers: list[Any] = []
+    for module in modules_of(roots):
+        parameters.extend(module._parameters.values())
+        buffers.extend(module._buffers.values())
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            parameters.extend(group["params"])
+    unique = {id(tensor): tensor for tensor in parameters if tensor is not None}
+    return list(unique.values()), [tensor for tensor in buffers if tensor is not None]
+
+
+class _Walk:
+    def __init__(self, torch: Any) -> None:
+        self._tensor = torch.Tensor
+        self._plain = (torch.nn.Parameter, torch.Tensor)
+        self._seen: set[int] = set()
+        self.sizes: dict[Any, list[int]] = {}
+        self.unknown: dict[str, Exception] = {}
+
+    def add(self, tensor: Any, place: int, depth: int = 0) -> None:
+        try:
+            if type(tensor) not in self._plain:
+                flatten = getattr(tensor, "__tensor_flatten__", None)
+                # A DTensor or quantised tensor is a wrapper: its memory is in the tensors it
+                # names (for a DTensor the local shard).
+                if flatten is not None:
+                    self._add_parts([getattr(tensor, n) for n in flatten()[0]], place, depth)
+                    return
+            storage = tensor.untyped_storage()
+        except Exception as error:  # sparse, or of a kind that has no memory to tell of
+            self._add_parts(self._parts_of(tensor, error), place, depth)
+            return
+        # The storage object's address, not its data's: asking a lazily copied storage for its
+        # data pointer would make it copy.
+        key = storage._cdata
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        size = storage.nbytes()
+        if size:
+            device = storage.device
+            sizes = self.sizes.get(device)
+            if sizes is None:
+                sizes = self.sizes[device] = [0, 0, 0, 0]
+            sizes[place] += size
+
+    def add_nested(self, value: Any, depth: int) -> None:
+        # issubclass of the type, not isinstance: the latter asks foreign objects for __class__.
+        kind = type(value)
+        if kind is self._tensor or issubclass(kind, self._tensor):
+            self.add(value, STATE)
+        elif depth < _MAX_DEPTH:
+            if issubclass(kind, dict):
+                for item in value.values():
+                    self.add_nested(item, depth + 1)
+            elif issubclass(kind, (list, tuple)):
+                for item in value:
+                    self.add_nested(item, depth + 1)
+
+    def _add_parts(self, parts: Iterable[Any], place: int, depth: int) -> None:
+        if depth < _MAX_DEPTH:
+            for part in parts:
+                self.add(part, place, depth + 1)
+
+    def _parts_of(self, tensor: Any, error: Exception) -> list[Any]:
+        """The plain tensors inside a sparse one; of anything else the kind is noted."""
+        layout = str(getattr(tensor, "layout", ""))
+        if layout == "torch.sparse_coo":
+            return [tensor._indices(), tensor._values()]
+        if layout in ("torch.sparse_csr", "torch.sparse_bsr"):
+            return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+        if layout in ("torch.sparse_csc", "torch.sparse_bsc"):
+            return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+        self.unknown[type(tensor).__name__] = error
+        return []

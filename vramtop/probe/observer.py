@@ -1,0 +1,278 @@
+"""Hears of forwards and optimizer steps, finds models and optimizers, has them counted.
+
+Everything here runs in hooks on training threads; the server only reads what was published.
+"""
+
+from __future__ import annotations
+
+import time
+from _thread import get_ident
+from typing import Any, Callable
+
+from . import describe, sampling
+from .accounting import Counts, count
+from .discovery import holds_all, parameters_of, roots_holding
+from .faults import Faults
+from .hooks import FirstForward, hook_optimizers, hook_root
+from .pace import Pace
+from .records import OptimizerRecord, Record, RootRecord
+from .sampling import Sampler
+from .steps import StepClock
+
+_DESCRIPTION_AGE_S = 60.0
+_FREE_SEARCHES = 8
+_SEARCH_SPACING_S = 5.0
+_MAX_JOB_OBJECTS = 16
+
+
+class Observer:
+    """The training side of the probe.
+
+    ``on_activity`` is called at the first hook of a process (again after a fork) and says whether
+    this process is a training at all; ``on_count`` gets the thread's count at each counted
+    boundary, ``on_sampled`` is called when a sampled step has ended.
+    """
+
+    def __init__(
+        self,
+        torch: Any,
+        faults: Faults,
+        pace: Pace,
+        on_activity: Callable[[], bool],
+        on_count: Callable[[Counts], None],
+        on_sampled: Callable[[], None],
+    ) -> None:
+        self._torch = torch
+        self._faults = faults
+        self._pace = pace
+        self._on_activity = on_activity
+        self._on_count = on_count
+        self._on_sampled = on_sampled
+        self._active: bool | None = None
+        self._roots: dict[int, RootRecord] = {}
+        self._optimizers: dict[int, OptimizerRecord] = {}
+        self._samplers: dict[int, Sampler] = {}
+        self._first_forward: FirstForward | None = None
+        self._clock = StepClock()
+        self._searches = 0
+        self._searched_at = 0.0
+        self._described_at = 0.0
+
+    # What the server reads, on its own thread.
+
+    def totals(self) -> Counts:
+        """Bytes by device as of the last boundary, over all training threads."""
+        owners = {r.owner for r in [*self._roots.values(), *self._optimizers.values()]}
+        total: Counts = {}
+        for thread, sampler in list(self._samplers.items()):
+            if thread in owners:  # else its models are gone, and their memory with them
+                for device, sizes in sampler.current.items():
+                    known = total.get(device, [0, 0, 0, 0])
+                    total[device] = [a + b for a, b in zip(known, sizes)]
+        return total
+
+    def step(self) -> int | None:
+        """The largest step count over the optimizers, None before any."""
+        return max((r.steps for r in list(self._optimizers.values()) if r.steps), default=None)
+
+    def steps_per_s(self) -> float | None:
+        """Optimizer steps per second over about ten seconds, None before the second."""
+        if self._clock.step > (self.step() or 0):  # that optimizer is gone: a new training
+            self._clock.restart()
+        return self._clock.rate(time.perf_counter())
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models of a job message."""
+        records = [r for r in list(self._roots.values()) if r.description and not r.inner]
+        return [record.job() for record in records[:_MAX_JOB_OBJECTS]]
+
+    def optimizers(self) -> list[dict[str, Any]]:
+        """The optimizers of a job message, those with most steps first."""
+        records = [r for r in list(self._optimizers.values()) if r.description]
+        records.sort(key=lambda record: -record.steps)
+        return [record.job() for record in records[:_MAX_JOB_OBJECTS]]
+
+    # Set-up.
+
+    def install_hooks(self) -> None:
+        """Put the global hooks in, once a process."""
+        hook_optimizers(self._guarded(self._step_begins), self._guarded(self._step_ends))
+        self._first_forward = FirstForward(self._guarded(self._first_forward_begins))
+
+    def forked(self) -> None:
+        """In the child: nothing is counted yet and nobody trains; hooks were copied and stay."""
+        self._active = None
+        self._samplers = {}
+        self._clock = StepClock()
+        for record in [*self._roots.values(), *self._optimizers.values()]:
+            record.owner = None
+
+    def add_root(self, module: Any) -> None:
+        """Count a module and hear of its forwards; roots inside it are listed no more."""
+        if id(module) in self._roots:
+            return
+        if self._first_forward is not None:
+            self._first_forward.remove()
+        record = RootRecord(module, self._roots)
+        try:
+            record.handles = hook_root(
+                module, self._guarded(self._forward_begins), self._guarded(self._forward_ends)
+            )
+        except Exception as error:  # it is counted at optimizer steps all the same
+            self._faults.report("hearing of forwards", error)
+        self._describe(record)
+        for inner in module.modules():
+            if id(inner) in self._roots:
+                self._roots[id(inner)].inner = True
+        self._roots[id(module)] = record
+
+    def add_optimizer(self, optimizer: Any) -> OptimizerRecord:
+        """Count an optimizer's parameters, gradients and state."""
+        record = self._optimizers.get(id(optimizer))
+        if record is None:
+            record = OptimizerRecord(optimizer, self._optimizers)
+            record.describe(lambda: describe.optimizer(optimizer), self._faults)
+            self._optimizers[id(optimizer)] = record
+        return record
+
+    def _guarded(self, listener: Callable[..., None]) -> Callable[..., None]:
+        def hear(*arguments: Any) -> None:
+            # Exception only: a KeyboardInterrupt or SystemExit in here is from the user's signal
+            # handler and his to see.
+            try:
+                if not self._faults.off("counting") and self._is_training():
+                    listener(*arguments)
+            except Exception as error:
+                self._faults.report("counting", error)
+
+        return hear
+
+    def _is_training(self) -> bool:
+        if self._active is None:
+            self._active = self._on_activity()
+        return self._active
+
+    # What is heard.
+
+    def _first_forward_begins(self, module: Any, args: Any) -> None:
+        if next(iter(module.parameters()), None) is not None:
+            self.add_root(module)
+            # The hooks just put in hear of this forward's end but not of its beginning.
+            self._forward_begins(module, args, {})
+
+    def _forward_begins(self, module: Any, args: Any, kwargs: Any) -> None:
+        record = self._roots.get(id(module))
+        if record is None or self._in_backward():  # a copy; a recomputed checkpoint
+            return
+        sampler = self._sampler()
+        outer = sampler.outer
+        if outer is not None and outer is not record and outer.target() is not None:
+            return
+        sampler.outer = record
+        self._boundary(sampler, sampling.FORWARD_BEGINS, record, module)
+        if sampler.sampling:
+            record.batch_shapes = describe.shapes(self._torch, args, kwargs)
+
+    def _forward_ends(self, module: Any, _args: Any, _output: Any) -> None:
+        record = self._roots.get(id(module))
+        if record is None or self._in_backward():
+            return
+        sampler = self._sampler()
+        if sampler.outer is record:
+            sampler.outer = None
+            self._boundary(sampler, sampling.FORWARD_ENDS, record, module)
+
+    def _step_begins(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        record = self._optimizers.get(id(optimizer)) or self.add_optimizer(optimizer)
+        if not record.rooted:
+            self._find_roots(optimizer, record)
+        if not self._in_backward():
+            sampler = self._sampler()
+            sampler.outer = None
+            self._boundary(sampler, sampling.STEP_BEGINS, record, optimizer)
+
+    def _step_ends(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
+        record = self._optimizers.get(id(optimizer))
+        if record is None:
+            return
+        record.steps += 1
+        self._clock.tick(time.perf_counter(), record.steps)
+        if not self._in_backward():
+            self._boundary(self._sampler(), sampling.STEP_ENDS, record, optimizer)
+
+    # What is done about it.
+
+    def _in_backward(self) -> bool:
+        # Inside backward another thread may be writing gradients.
+        return bool(self._torch._C._current_graph_task_id() != -1)
+
+    def _sampler(self) -> Sampler:
+        thread = get_ident()
+        sampler = self._samplers.get(thread)
+        if sampler is None:
+            sampler = self._samplers[thread] = Sampler(self._pace, self._sampled)
+        return sampler
+
+    def _boundary(self, sampler: Sampler, what: str, record: Record, target: Any) -> None:
+        thread = get_ident()
+        record.claim(thread)
+        began = time.perf_counter()
+        boundary = (what, id(target))
+        if not sampler.wants(boundary, began):
+            return
+        try:
+            counts = self._count(thread)
+        except RuntimeError as error:
+            if "during iteration" in str(error):
+                return  # another thread was adding modules or state: next time
+            raise
+        self._on_count(counts)
+        now = time.perf_counter()
+        self._pace.spend(now, now - began)
+        sampler.counted(boundary, counts, now, now - began)
+
+    def _count(self, thread: int) -> Counts:
+        # Only what this thread trains: the gradients of another thread's model may be in the
+        # hands of its backward right now.
+        roots = [r for r in list(self._roots.values()) if r.owner in (thread, None)]
+        optimizers = [r for r in list(self._optimizers.values()) if r.owner in (thread, None)]
+        shared = any(record.shared for record in [*roots, *optimizers])
+        if shared:
+            self._faults.say("the gradients' count", "several threads train the same model")
+        return count(
+            self._torch,
+            [module for module in (r.target() for r in roots) if module is not None],
+            [optimizer for optimizer in (r.target() for r in optimizers) if optimizer is not None],
+            self._faults,
+            gradients=not shared,
+        )
+
+    def _sampled(self) -> None:
+        self._on_sampled()
+        now = time.perf_counter()
+        if now - self._described_at > _DESCRIPTION_AGE_S:
+            self._described_at = now
+            for record in list(self._roots.values()):
+                self._describe(record)
+
+    def _describe(self, record: RootRecord) -> None:
+        module = record.target()
+        if module is not None:
+            record.describe(lambda: describe.model(self._torch, module), self._faults)
+
+    def _find_roots(self, optimizer: Any, record: OptimizerRecord) -> None:
+        began = time.perf_counter()
+        wanted = parameters_of(optimizer)
+        known = [m for m in (r.target() for r in list(self._roots.values())) if m is not None]
+        if holds_all(known, wanted):
+            record.rooted = True
+            return
+        if self._searches >= _FREE_SEARCHES and began - self._searched_at < _SEARCH_SPACING_S:
+            return  # its parameters are counted all the same; looked for at a later step
+        record.rooted = True
+        self._searches += 1
+        self._searched_at = began
+        for root in roots_holding(self._torch, wanted):
+            self.add_root(root)
+        now = time.perf_counter()
+        self._pace.spend(now, now - began)

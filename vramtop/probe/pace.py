@@ -1,0 +1,71 @@
+"""How often the probe may count: never more than its share of the training's time."""
+
+from __future__ import annotations
+
+from collections import deque
+
+WATCHED_BUDGET = 0.01
+UNWATCHED_BUDGET = 0.002
+WATCHED_FLOOR_S = 0.1
+UNWATCHED_FLOOR_S = 1.0
+_SPAN_S = 10.0
+_MAX_SLOWDOWN = 16
+
+
+class Pace:
+    """Decides when the next step is sampled, from what the earlier ones have cost."""
+
+    def __init__(self) -> None:
+        self.watched_period_s: float | None = None
+        """The shortest period that a viewer asks for; None while nobody watches."""
+        self._began: float | None = None
+        self._first: float | None = None
+        self._cost_s = 0.0
+        self._slowdown = 1
+        self._spent: deque[tuple[float, float]] = deque(maxlen=256)
+
+    def due(self, now: float) -> bool:
+        """Whether a sampled step may begin at ``now`` (seconds of ``time.perf_counter``)."""
+        if self._began is None:
+            return True
+        watched = self.watched_period_s is not None
+        floor = max(WATCHED_FLOOR_S, self.watched_period_s or 0.0) if watched else UNWATCHED_FLOOR_S
+        wait = max(floor, self._cost_s / self.budget) * self._slowdown
+        return now - self._began >= wait
+
+    @property
+    def budget(self) -> float:
+        """The share of time that may be spent now."""
+        return UNWATCHED_BUDGET if self.watched_period_s is None else WATCHED_BUDGET
+
+    def begin(self, now: float) -> None:
+        """A sampled step begins."""
+        self._began = now
+        if self._first is None:
+            self._first = now
+
+    def spend(self, now: float, cost_s: float) -> None:
+        """Time went into watching, of whatever kind."""
+        self._spent.append((now, cost_s))
+
+    def end(self, now: float, cost_s: float) -> None:
+        """The sampled step is over and cost this much.
+
+        The wait for the next follows from that. Should the total still be over budget, halve the
+        rate; not in the first seconds, when the one search for the model weighs most.
+        """
+        self._cost_s = cost_s
+        settled = self._first is not None and now - self._first > 2 * _SPAN_S
+        if settled and self.overhead(now) > self.budget:
+            self._slowdown = min(self._slowdown * 2, _MAX_SLOWDOWN)
+        elif self._slowdown > 1:
+            self._slowdown //= 2
+
+    def overhead(self, now: float) -> float:
+        """Own time as a share of the last ten seconds (of less, at the start)."""
+        spent = [(at, cost) for at, cost in list(self._spent) if now - at <= _SPAN_S]
+        if not spent:
+            return 0.0
+        full = len(spent) < len(self._spent)
+        span = _SPAN_S if full else min(max(now - spent[0][0], 1.0), _SPAN_S)
+        return sum(cost for _, cost in spent) / span

@@ -1,0 +1,70 @@
+"""What is known of each model and optimizer; holds them weakly, so that nothing lives longer."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Callable
+
+from .faults import Faults
+
+_MAX_OWNER_CHANGES = 4
+
+
+class Record:
+    """One watched object; leaves its table when the object dies."""
+
+    def __init__(self, target: Any, table: dict[int, Any]) -> None:
+        key = id(target)
+        self.target = weakref.ref(target, lambda _: table.pop(key, None))
+        self.owner: int | None = None
+        """The thread that trains it; None until it was heard of outside backward."""
+        self.shared = False
+        """Several threads take turns with it, so that no thread may look at its gradients."""
+        self.description: dict[str, Any] | None = None
+        self._changes = 0
+
+    def claim(self, thread: int) -> None:
+        """It was used by this thread."""
+        if self.owner != thread:
+            if self.owner is not None:
+                self._changes += 1
+                self.shared = self._changes >= _MAX_OWNER_CHANGES
+            self.owner = thread
+
+    def describe(self, describe: Callable[[], dict[str, Any]], faults: Faults) -> None:
+        """Take the description anew."""
+        if faults.off("the description"):
+            return
+        try:
+            self.description = describe()
+        except Exception as error:
+            faults.report("the description", error)
+
+
+class RootRecord(Record):
+    """A module whose forwards are heard."""
+
+    def __init__(self, target: Any, table: dict[int, Any]) -> None:
+        super().__init__(target, table)
+        self.handles: list[Any] = []
+        self.inner = False
+        """It has turned out to be part of another root."""
+        self.batch_shapes: list[list[int]] = []
+
+    def job(self) -> dict[str, Any]:
+        """Its entry in a job message."""
+        return {**(self.description or {}), "batch_shapes": self.batch_shapes}
+
+
+class OptimizerRecord(Record):
+    """An optimizer, and how often it has stepped since the probe knows it."""
+
+    def __init__(self, target: Any, table: dict[int, Any]) -> None:
+        super().__init__(target, table)
+        self.steps = 0
+        self.rooted = False
+        """The modules with its parameters have been looked for."""
+
+    def job(self) -> dict[str, Any]:
+        """Its entry in a job message."""
+        return {**(self.description or {}), "steps": self.steps}

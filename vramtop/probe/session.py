@@ -1,0 +1,256 @@
+"""The probe of this process: puts observer, counters, history and server together, once."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..protocol import PROTOCOL_VERSION
+from ..protocol.messages import HISTORY_POINTS_A_LINE
+from ..protocol.rendezvous import start_ticks
+from . import describe
+from .accounting import BUFFER, GRADIENT, PARAMETER, STATE, Counts
+from .counters import AllocatorReader, Counters
+from .faults import Faults
+from .history import History, Point
+from .observer import Observer
+from .pace import Pace
+from .server import Server
+
+_MAX_ARGUMENTS = 64
+_MAX_TEXT = 300
+
+_session: Session | None = None
+
+
+def session() -> Session:
+    """The session of this process, made on the first call; torch must be loaded.
+
+    Raises:
+        KeyError: it is not.
+    """
+    global _session
+    if _session is None:
+        _session = Session(sys.modules["torch"])
+    return _session
+
+
+class Session:
+    """What the server sends (``server.Content``), and the life of the server."""
+
+    def __init__(self, torch: Any) -> None:
+        self.faults = Faults()
+        self.pace = Pace()
+        self.observer = Observer(
+            torch, self.faults, self.pace, self.serve, self._counted, self._sampled
+        )
+        self._torch = torch
+        self._allocator = AllocatorReader(torch)
+        self._history = History()
+        self._fullest: dict[str, Point] = {}
+        self._server: Server | None = None
+        self._installed = False
+
+    def install_hooks(self) -> None:
+        """Begin to hear of training; idempotent, faults are for the viewers."""
+        if self._installed:
+            return
+        self._installed = True
+        os.register_at_fork(after_in_child=self._forked)
+        atexit.register(self._exit)
+        try:
+            self.observer.install_hooks()
+        except Exception as error:
+            self.faults.report("the search for models and optimizers", error)
+
+    def serve(self) -> bool:
+        """Listen for viewers from now on; False in a process that only feeds a training."""
+        if _is_data_worker():
+            return False
+        if self._server is None and not self.faults.off("the server"):
+            try:
+                server = Server(self, self.faults)
+                self._server = server
+                server.start()
+            except Exception as error:
+                self.faults.report("the server", error)
+        return True
+
+    def _forked(self) -> None:
+        try:
+            server, self._server = self._server, None
+            if server is not None:
+                server.abandon()
+            self.pace.watched_period_s = None
+            self._history = History()
+            self.observer.forked()
+        except Exception as error:
+            self.faults.report("the probe of a forked process", error)
+
+    def _exit(self) -> None:
+        try:
+            if self._server is not None:
+                self._server.stop()
+        except Exception:  # the process ends; nobody is left to tell
+            pass
+
+    # On the training thread.
+
+    def _counted(self, counts: Counts) -> None:
+        if not self._history.due(time.time()) or self.faults.off("the history"):
+            return
+        try:
+            step = self.observer.step()
+            for device, point in self._points(counts, step).items():
+                if _total(point) >= _total(self._fullest.get(device)):
+                    self._fullest[device] = point
+        except Exception as error:
+            self.faults.report("the history", error)
+
+    def _sampled(self) -> None:
+        # Of a sampled step the fullest moment is kept: it is what has to fit.
+        if self._fullest:
+            self._history.add(time.time(), self._fullest)
+            self._fullest = {}
+
+    def _points(self, counts: Counts, step: int | None) -> dict[str, Point]:
+        now = time.time()
+        allocators = self._allocator.read()
+        points = {}
+        for device in {**counts, **allocators}:
+            row = _breakdown(counts.get(device), allocators.get(device, (None, None))[1])
+            points[device] = [
+                now,
+                step,
+                row["parameter_bytes"],
+                row["gradient_bytes"],
+                row["optimizer_state_bytes"],
+                row["other_allocated_bytes"],
+                row["cached_bytes"],
+                row["buffer_bytes"],
+            ]
+        return points
+
+    # On the server's thread.
+
+    def hello(self) -> dict[str, Any]:
+        """The hello message."""
+        return {
+            "type": "hello",
+            "protocol": PROTOCOL_VERSION,
+            "version": _version(),
+            "pid": os.getpid(),
+            "start_time": _start_time(),
+            "python": platform.python_version(),
+            "argv": _command_line(),
+        }
+
+    def job(self) -> dict[str, Any]:
+        """The job message."""
+        return {
+            "type": "job",
+            **describe.environment(self._torch),
+            "models": self.observer.models(),
+            "optimizers": self.observer.optimizers(),
+        }
+
+    def sample(self) -> dict[str, Any]:
+        """A sample of now, without ``dropped``."""
+        began = time.thread_time()
+        counts = self.observer.totals()
+        allocators = self._allocators()
+        devices = []
+        for device in {**allocators, **counts}:
+            uuid, counters = allocators.get(device, (None, None))
+            devices.append(
+                {
+                    "device": device,
+                    "uuid": uuid,
+                    "allocator": counters,
+                    "breakdown": _breakdown(counts.get(device), counters),
+                }
+            )
+        now = time.perf_counter()
+        message = {
+            "type": "sample",
+            "at": time.time(),
+            "step": self.observer.step(),
+            "steps_per_s": self.observer.steps_per_s(),
+            "overhead_percent": round(100 * self.pace.overhead(now), 4),
+            "devices": devices,
+        }
+        self.pace.spend(now, time.thread_time() - began)
+        return message
+
+    def history(self) -> Iterator[dict[str, Any]]:
+        """The history messages."""
+        return self._history.lines(HISTORY_POINTS_A_LINE)
+
+    def watched(self, period_s: float | None) -> None:
+        """How closely somebody watches."""
+        self.pace.watched_period_s = period_s
+
+    def _allocators(self) -> dict[str, tuple[str | None, Counters]]:
+        if self.faults.off("the allocator's counters"):
+            return {}
+        try:
+            return self._allocator.read()
+        except Exception as error:
+            self.faults.report("the allocator's counters", error)
+            return {}
+
+
+def _breakdown(sizes: list[int] | None, counters: Counters | None) -> dict[str, int | None]:
+    sizes = sizes or [0, 0, 0, 0]
+    counted = sizes[PARAMETER] + sizes[GRADIENT] + sizes[STATE]
+    other = cached = None
+    if counters is not None:
+        # The counters are of now, the count is of the last boundary: gradients may be gone.
+        other = max(0, counters["allocated_bytes"] - counted)
+        cached = max(0, counters["reserved_bytes"] - counters["allocated_bytes"])
+    return {
+        "parameter_bytes": sizes[PARAMETER],
+        "gradient_bytes": sizes[GRADIENT],
+        "optimizer_state_bytes": sizes[STATE],
+        "buffer_bytes": sizes[BUFFER],
+        "other_allocated_bytes": other,
+        "cached_bytes": cached,
+    }
+
+
+def _total(point: Point | None) -> int:
+    return -1 if point is None else sum(value or 0 for value in point[2:6])
+
+
+def _is_data_worker() -> bool:
+    worker = sys.modules.get("torch.utils.data._utils.worker")
+    return getattr(worker, "_worker_info", None) is not None
+
+
+def _command_line() -> list[str]:
+    raw = Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]
+    return [part.decode(errors="replace")[:_MAX_TEXT] for part in raw[:_MAX_ARGUMENTS]]
+
+
+def _start_time() -> float:
+    """Start of this process in seconds since the epoch (proc(5), stat and btime)."""
+    boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.MULTILINE)
+    seconds = start_ticks(os.getpid()) / os.sysconf("SC_CLK_TCK")
+    return int(boot.group(1)) + seconds if boot else time.time()
+
+
+def _version() -> str:
+    # Read, not imported: injected, the package's root module is never run.
+    try:
+        text = (Path(__file__).parents[1] / "__init__.py").read_text()
+    except OSError:  # replaced or out of sight since; no reason to refuse a viewer
+        return "unknown"
+    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    return found.group(1) if found else "unknown"
