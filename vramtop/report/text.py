@@ -13,7 +13,7 @@ from ..core.model import Device, DeviceMemory, Process, Snapshot
 from ..core.rows import process_rows
 from ..core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
 
-_UNLIMITED_WIDTH = 10_000
+_PIPE_WIDTH = 200
 _COLUMNS = ("pid", "user", "device", "kind", "memory", "allocated", "reserved", "probe", "command")
 _HEADS = ("PID", "USER", "DEV", "TYPE", "MEMORY", "ALLOC", "RESERVED", "PROBE", "COMMAND")
 _DEVICE_HEADS = (
@@ -31,8 +31,8 @@ _DEVICE_HEADS = (
 
 
 def terminal_width() -> int:
-    """Width of the terminal; practically unlimited where the output goes to a file or a pipe."""
-    return shutil.get_terminal_size((_UNLIMITED_WIDTH, 24)).columns
+    """Columns of the terminal; where there is none (a file, a pipe), enough for every column."""
+    return shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
 
 
 def render(snapshot: Snapshot, width: int) -> str:

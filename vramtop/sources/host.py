@@ -10,6 +10,7 @@ from .procfs import resident_bytes
 
 HOST_UUID = "host"
 _LISTED_PROCESSES = 40
+_LISTED_MIN_BYTES = 10 << 20
 """A host runs hundreds of processes; those that matter for memory are the largest."""
 
 
@@ -27,7 +28,7 @@ class HostBackend:
     def read(self) -> DeviceReading:
         """RAM as psutil gives it (used = total - available) and the largest processes by RSS."""
         memory = self._psutil.virtual_memory()
-        resident = resident_bytes()
+        resident = {p: size for p, size in resident_bytes().items() if size >= _LISTED_MIN_BYTES}
         largest = heapq.nlargest(_LISTED_PROCESSES, resident, key=resident.__getitem__)
         device = Device(
             index=0,
