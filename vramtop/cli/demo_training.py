@@ -69,9 +69,10 @@ def train(device: str, steps: int | None, print_every: int) -> None:
     for step in itertools.count(1):
         started = time.perf_counter()
         tokens = batch(size, device)
-        optimizer.zero_grad()
         logits = model(input_ids=tokens).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        # Here, so that the gradients are there to be seen for most of the step.
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if step % print_every == 0:
