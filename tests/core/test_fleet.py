@@ -85,8 +85,9 @@ def test_an_ended_process_stays_for_a_minute_and_says_so(make: Any) -> None:
 @pytest.mark.parametrize("lost", ["device", "everything"])
 def test_a_process_whose_device_cannot_be_read_is_not_called_gone(make: Any, lost: str) -> None:
     gpu = make.gpu()
-    seen = make.snapshot(100.0, make.process(at=100.0), devices=(gpu,))
-    devices = (replace(gpu, stale_s=1.0),) if lost == "device" else ()
+    other = replace(gpu, index=1, uuid="GPU-1")
+    seen = make.snapshot(100.0, make.process(at=100.0), devices=(gpu, other))
+    devices = (replace(gpu, stale_s=1.0), other) if lost == "device" else ()
     fleet = fleet_of(seen, make.snapshot(101.0, devices=devices))
     assert [(p.state, p.probe.state) for p in fleet.processes] == [("invisible", "stale")]
     back = reduce(fleet, make.snapshot(102.0, make.process(at=102.0), devices=(gpu,)))
