@@ -10,48 +10,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from .breakdowns import (
-    CATEGORY_LABELS,
-    BreakdownRow,
     breakdown_of,
-    breakdown_rows,
     category_label,
     counted_bytes,
-    layers,
     torch_devices,
 )
 from .devices import (
-    SEGMENT_LABELS,
-    DeviceRow,
     device_places,
-    device_rows,
-    device_segments,
-    device_short_name,
 )
 from .fleet import Fleet
 from .model import AllocatorStats, Process
 from .units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
-
-# The presenter's three modules are used as one.
-__all__ = [
-    "CATEGORY_LABELS",
-    "NONE_SHOWN",
-    "PROCESS_COLUMNS",
-    "SEGMENT_LABELS",
-    "SORT_KEYS",
-    "BreakdownRow",
-    "Column",
-    "DeviceRow",
-    "ProcessRow",
-    "breakdown_of",
-    "breakdown_rows",
-    "category_label",
-    "device_rows",
-    "device_segments",
-    "device_short_name",
-    "layers",
-    "process_rows",
-    "torch_devices",
-]
 
 NONE_SHOWN: Final = "–"
 """Shown where there is nothing, as opposed to something unknown."""
