@@ -9,15 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .breakdowns import (
-    breakdown_of,
-    category_label,
-    counted_bytes,
-    torch_devices,
-)
-from .devices import (
-    device_places,
-)
+from .breakdowns import breakdown_of, category_label, counted_bytes, torch_devices
+from .devices import device_places
 from .fleet import Fleet
 from .model import AllocatorStats, Process
 from .units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
