@@ -1,0 +1,43 @@
+"""Fixtures for tests of any part: the stand-in NVIDIA driver."""
+
+import ctypes
+
+import pytest
+
+from tests.standin.standin import Standin
+
+
+@pytest.fixture
+def nvml_standin(tmp_path):
+    """``nvml_standin(scenario, hidden=())``: a driver for subprocesses started with its ``env``.
+
+    ``write(scenario)`` on what it returns changes the hardware while they run. What a scenario
+    may say: tests/standin/standin.py.
+    """
+
+    def start(scenario, hidden=()):
+        return Standin(tmp_path, scenario, hidden)
+
+    return start
+
+
+@pytest.fixture
+def nvml_here(nvml_standin, monkeypatch):
+    """As ``nvml_standin``, for the real pynvml in this process."""
+    import pynvml
+
+    def start(scenario, hidden=()):
+        standin = nvml_standin(scenario, hidden)
+        monkeypatch.setenv("NVML_STANDIN_SCENARIO", standin.env["NVML_STANDIN_SCENARIO"])
+        # The dynamic linker read LD_LIBRARY_PATH when this process began.
+        monkeypatch.setattr(pynvml, "CDLL", lambda name: ctypes.CDLL(str(standin.folder / name)))
+        return standin
+
+    def forget():
+        # pynvml keeps the library that it loaded first, for ever.
+        pynvml.nvmlLib = None
+        pynvml._nvmlGetFunctionPointer_cache.clear()
+
+    forget()
+    yield start
+    forget()

@@ -1,0 +1,67 @@
+"""Memory of a GPU or a MIG instance through whichever version of the call there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+from ...core.model import DeviceMemory, DeviceUse
+from .calls import Asker, DeviceLost
+
+UNKNOWN_MEMORY: Final = DeviceMemory(None, None, None)
+
+
+def read_memory(asker: Asker, nvml: Any, handle: Any, owner: str = "") -> DeviceMemory | None:
+    """Bytes as the driver counts them, None if it never tells.
+
+    Version 2 keeps the driver's reserve out of ``used``; version 1 has counted it as used since
+    driver 510, and is asked only where version 2 is missing.
+
+    Raises:
+        DeviceLost: the figure cannot be had now; without it there is nothing to show.
+    """
+    what = f"memory {owner}".strip()
+    first, second = f"{what} v2", f"{what} v1"
+    read = asker.ask(what, _version_2, nvml, handle, key=first, expected=True)
+    if read is not None:
+        return DeviceMemory(read.total, read.used, read.free, read.reserved)
+    if asker.is_void(first):
+        read = asker.ask(what, nvml.nvmlDeviceGetMemoryInfo, handle, key=second, expected=True)
+        if read is not None:
+            asker.lacks(f"driver reserve {owner}".strip())
+            return DeviceMemory(read.total, read.used, read.free)
+    if what in asker.failed:
+        raise DeviceLost(f"{what}: {asker.failed[what]}")
+    return None if asker.is_void(second) else UNKNOWN_MEMORY
+
+
+def _version_2(nvml: Any, handle: Any) -> Any:
+    return nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+
+
+def host_memory() -> DeviceMemory:
+    """RAM, for GPUs that have no memory of their own (GB10, Jetson): used = total - available.
+
+    What is unattributed stays unknown: most of it is other programs' ordinary RAM.
+    """
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return DeviceMemory(memory.total, memory.total - memory.available, memory.available)
+
+
+def with_unattributed(memory: DeviceMemory, uses: Iterable[DeviceUse]) -> DeviceMemory:
+    """Add used - sum over processes; unknown where one of them is, or where it is negative.
+
+    Negative means that the two were read at different moments, or that the driver counts
+    something twice; neither 0 nor the negative figure would be true.
+    """
+    total = 0
+    for use in uses:
+        if use.used_bytes is None:
+            return memory
+        total += use.used_bytes
+    if memory.used_bytes is None or memory.used_bytes < total:
+        return memory
+    return replace(memory, unattributed_bytes=memory.used_bytes - total)
