@@ -66,8 +66,8 @@ class Viewer:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(path))  # waits while the backlog is full
         self.socket.settimeout(10)
-        self.socket.connect(str(path))
         self._file = self.socket.makefile("rb")
 
     def subscribe(self, period_s=0.05, **extra):
@@ -95,6 +95,13 @@ def connect():
 
 
 @pytest.fixture(scope="session")
+def tiny_training():
+    """The command of a training that takes milliseconds a step."""
+    script = Path(__file__).with_name("tiny_training.py")
+    return lambda *arguments: [sys.executable, str(script), *map(str, arguments)]
+
+
+@pytest.fixture(scope="session")
 def wait_for():
     def wait_for(condition, *, limit_s=30.0, what="the condition"):
         deadline = time.monotonic() + limit_s
@@ -108,16 +115,12 @@ def wait_for():
 
 @pytest.fixture(scope="session")
 def start():
-    """Starts a command, with `vramtop run` before it or as it is; pipes on all three ends."""
+    """Starts a command, with `vramtop run` before it or as it is; pipes unless told otherwise."""
 
     def start(command, *, under_run=True, **kwargs):
-        return subprocess.Popen(
-            [*(UNDER_RUN if under_run else []), *map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **kwargs,
-        )
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        before = UNDER_RUN if under_run else []
+        return subprocess.Popen([*before, *map(str, command)], **{**pipes, **kwargs})
 
     return start
 

@@ -181,6 +181,10 @@ class Server:
             yield
         except (ProtocolError, OSError):
             self._drop(viewer)
+        except Exception as error:
+            # A fault of ours, but one that this viewer's request has found: the server goes on.
+            self._faults.report("a viewer's request", error)
+            self._drop(viewer)
 
     def _accept(self, listener: socket.socket) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -67,7 +66,8 @@ class Viewer:
             ProtocolError: the period is no number.
         """
         period = request.get("period_s", 1.0)
-        if isinstance(period, bool) or not isinstance(period, (int, float)) or math.isnan(period):
+        if isinstance(period, bool) or not isinstance(period, (int, float)) or period != period:
+            # (NaN alone differs from itself; math.isnan fails on long integers.)
             raise ProtocolError("period_s is not a number")
         lowest, highest = PERIOD_RANGE_S
         self.period_s = float(min(max(period, lowest), highest))

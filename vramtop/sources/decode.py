@@ -49,9 +49,15 @@ def number(message: dict[str, Any], name: str) -> float | None:
     value = message.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ProtocolError(f"{name} is not a number")
+    try:
+        finite = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        finite = math.inf
+    if not math.isfinite(finite):
         raise ProtocolError(f"{name} is not a finite number")
-    return float(value)
+    return finite
 
 
 def devices(message: dict[str, Any]) -> tuple[ProbeDevice, ...]:
