@@ -21,7 +21,7 @@ enum {
     INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9
 };
 enum { MAX_GPUS = 32, MAX_SLOTS = 8, MAX_PROCESSES = 512, MAX_RULES = 128, MAX_TEXT = 96 };
-enum { WHOLE_GPU = -1, NO_GPU = -1, ANY_GPU = -2 };
+enum { WHOLE_GPU = -1, NO_GPU = -1, ANY = -2 };
 static const uint64_t NOT_AVAILABLE = ~0ull;
 
 typedef int nvmlReturn_t;
@@ -41,7 +41,7 @@ struct gpu {
     int process_count;
     struct process processes[MAX_PROCESSES];
 };
-struct rule { char call[MAX_TEXT]; int gpu, value; };
+struct rule { char call[MAX_TEXT]; int gpu, slot, value; };
 struct scenario {
     char driver[MAX_TEXT];
     int cuda, epoch, frozen_count, process_bytes, gpu_count, error_count, delay_count;
@@ -58,13 +58,20 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- the scenario ------------------------------------------------------------------------- */
 
-static int gpu_field(const char *text) { return strcmp(text, "*") ? atoi(text) : ANY_GPU; }
+static void copy(char *to, const char *from) { snprintf(to, MAX_TEXT, "%s", from); }
+
+/* `*`, `GPU`, `GPU.SLOT`, or `GPU.-1` for the GPU without its instances. */
+static void read_rule(struct rule *rule, char **f) {
+    const char *slot = strchr(f[1], '.');
+    copy(rule->call, f[0]);
+    rule->gpu = strcmp(f[1], "*") ? atoi(f[1]) : ANY;
+    rule->slot = slot ? atoi(slot + 1) : ANY;
+    rule->value = atoi(f[2]);
+}
 
 static uint64_t big(const char *text) { return strcmp(text, "N/A") ? strtoull(text, NULL, 10) : NOT_AVAILABLE; }
 
 static uint32_t small(const char *text) { return (uint32_t)strtoul(text, NULL, 10); }
-
-static void copy(char *to, const char *from) { snprintf(to, MAX_TEXT, "%s", from); }
 
 static void read_unit(struct unit *unit, char **f) {
     unit->present = 1;
@@ -85,11 +92,9 @@ static void read_line(char *line) {
     else if (!strcmp(f[0], "frozen_count")) now.frozen_count = atoi(f[1]);
     else if (!strcmp(f[0], "process_bytes")) now.process_bytes = atoi(f[1]);
     else if (!strcmp(f[0], "error") && now.error_count < MAX_RULES) {
-        struct rule *rule = &now.errors[now.error_count++];
-        copy(rule->call, f[1]), rule->gpu = gpu_field(f[2]), rule->value = atoi(f[3]);
+        read_rule(&now.errors[now.error_count++], f + 1);
     } else if (!strcmp(f[0], "delay") && now.delay_count < MAX_RULES) {
-        struct rule *rule = &now.delays[now.delay_count++];
-        copy(rule->call, f[1]), rule->gpu = gpu_field(f[2]), rule->value = atoi(f[3]);
+        read_rule(&now.delays[now.delay_count++], f + 1);
     } else if (!strcmp(f[0], "gpu")) {
         struct gpu *gpu = &now.gpus[now.gpu_count++];
         read_unit(&gpu->whole, f + 1);
@@ -122,20 +127,20 @@ static void refresh(void) {
     read_inode = status.st_ino, read_at = status.st_mtim;
 }
 
-static int rule_value(const struct rule *rules, int count, const char *call, int gpu) {
+static int rule_value(const struct rule *rules, int count, const char *call, int gpu, int slot) {
     for (int i = 0; i < count; i++) {
-        int about = rules[i].gpu == ANY_GPU || rules[i].gpu == gpu;
+        int about = (rules[i].gpu == ANY || rules[i].gpu == gpu) && (rules[i].slot == ANY || rules[i].slot == slot);
         if (about && (!strcmp(rules[i].call, "*") || !strcmp(rules[i].call, call))) return rules[i].value;
     }
     return 0;
 }
 
 /* What every call does first: read the scenario, be slow, fail as told. */
-static nvmlReturn_t enter(const char *call, int gpu, int needs_init) {
+static nvmlReturn_t enter(const char *call, int gpu, int slot, int needs_init) {
     pthread_mutex_lock(&lock);
     refresh();
-    int delay_us = rule_value(now.delays, now.delay_count, call, gpu);
-    nvmlReturn_t error = rule_value(now.errors, now.error_count, call, gpu);
+    int delay_us = rule_value(now.delays, now.delay_count, call, gpu, slot);
+    nvmlReturn_t error = rule_value(now.errors, now.error_count, call, gpu, slot);
     if (!error && needs_init && (!inits || init_epoch != now.epoch)) error = UNINITIALIZED;
     pthread_mutex_unlock(&lock);
     if (delay_us) usleep((useconds_t)delay_us);
@@ -146,7 +151,7 @@ static int visible_gpus(void) { return now.frozen_count ? init_count : now.gpu_c
 
 static nvmlReturn_t enter_device(const char *call, nvmlDevice_t device) {
     if (!device) return INVALID_ARGUMENT;
-    nvmlReturn_t error = enter(call, device->gpu, 1);
+    nvmlReturn_t error = enter(call, device->gpu, device->slot, 1);
     if (error) return error;
     if (device->gpu >= now.gpu_count) return INVALID_ARGUMENT;
     return device->slot != WHOLE_GPU && !now.gpus[device->gpu].slots[device->slot].present ? INVALID_ARGUMENT : SUCCESS;
@@ -169,7 +174,7 @@ static nvmlReturn_t give_text(char *to, unsigned size, const char *text) {
     return SUCCESS;
 }
 
-#define SYSTEM() do { nvmlReturn_t e = enter(__func__, NO_GPU, 1); if (e) return e; } while (0)
+#define SYSTEM() do { nvmlReturn_t e = enter(__func__, NO_GPU, ANY, 1); if (e) return e; } while (0)
 #define DEVICE() do { nvmlReturn_t e = enter_device(__func__, device); if (e) return e; } while (0)
 #define GPU() (now.gpus[device->gpu])
 /* What only the whole GPU has: not a MIG instance. */
@@ -178,7 +183,7 @@ static nvmlReturn_t give_text(char *to, unsigned size, const char *text) {
 /* ---- the library and the system ------------------------------------------------------------ */
 
 static nvmlReturn_t initialise(const char *call) {
-    nvmlReturn_t error = enter(call, NO_GPU, 0);
+    nvmlReturn_t error = enter(call, NO_GPU, ANY, 0);
     if (error) return error;
     if (!inits++ || init_epoch != now.epoch) init_epoch = now.epoch, init_count = now.gpu_count;
     return SUCCESS;
@@ -189,7 +194,7 @@ API nvmlReturn_t nvmlInit_v2(void) { return initialise("nvmlInit"); }
 API nvmlReturn_t nvmlInitWithFlags(unsigned flags) { (void)flags; return initialise("nvmlInit"); }
 
 API nvmlReturn_t nvmlShutdown(void) {
-    nvmlReturn_t error = enter(__func__, NO_GPU, 0);
+    nvmlReturn_t error = enter(__func__, NO_GPU, ANY, 0);
     if (error) return error;
     if (!inits) return UNINITIALIZED;
     inits--;
@@ -234,7 +239,7 @@ API nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
 API nvmlReturn_t nvmlDeviceGetCount(unsigned *count) { return nvmlDeviceGetCount_v2(count); }
 
 API nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned index, nvmlDevice_t *device) {
-    nvmlReturn_t error = enter(__func__, (int)index, 1);
+    nvmlReturn_t error = enter(__func__, (int)index, WHOLE_GPU, 1);
     if (error) return error;
     if ((int)index >= visible_gpus() || (int)index >= now.gpu_count) return INVALID_ARGUMENT;
     *device = handle_of((int)index, WHOLE_GPU);

@@ -14,11 +14,12 @@ A scenario is a dict; every key but ``gpus`` has a default::
      "gpus": [{"name", "uuid", "total_bytes", "reserved_bytes", "used_bytes",
                "utilization_percent", "memory_utilization_percent", "temperature_c", "power_w",
                "power_limit_w", "sm_clock_mhz", "memory_clock_mhz",
-               "errors": {"*": "GPU_IS_LOST"}, "delays_us": {},
+               "errors": {"*": "GPU_IS_LOST"}, "delays_us": {},   also of its MIG instances
+               "own_errors": {},                                   not of its MIG instances
                "processes": [{"pid": 1, "used_bytes": 2 or None (N/A), "list": "C" | "G" | "M",
                               "gi": 1, "ci": 0}],
                "mig_slots": 7,          how many instances the GPU can have; 0: no MIG
-               "mig": {0: {"name", "uuid", "gi", "ci", "total_bytes", ...}, 2: {...}}}]}
+               "mig": {0: {"name", "uuid", "gi", "ci", "total_bytes", ..., "errors"}, 2: {...}}}]}
 
 ``mig`` present (even empty) means that MIG is switched on. Errors are the names of NVML's return
 codes without ``NVML_ERROR_``, under the C symbol's name (``nvmlDeviceGetMemoryInfo_v2``).
@@ -118,14 +119,19 @@ def _lines(scenario):
     yield from _rules(scenario, "*")
     for index, gpu in enumerate(scenario["gpus"]):
         yield from _rules(gpu, index)
+        yield from _errors(gpu.get("own_errors", {}), f"{index}.-1")
         yield from _gpu(index, gpu)
 
 
 def _rules(owner, gpu):
-    for call, code in owner.get("errors", {}).items():
-        yield f"error\t{call}\t{gpu}\t{CODES[code]}"
+    yield from _errors(owner.get("errors", {}), gpu)
     for call, microseconds in owner.get("delays_us", {}).items():
         yield f"delay\t{call}\t{gpu}\t{microseconds}"
+
+
+def _errors(errors, where):
+    for call, code in errors.items():
+        yield f"error\t{call}\t{where}\t{CODES[code]}"
 
 
 def _gpu(index, gpu):
@@ -143,6 +149,7 @@ def _gpu(index, gpu):
     ]
     yield "\t".join(map(str, ["gpu", *fields]))
     for slot, instance in gpu.get("mig", {}).items():
+        yield from _errors(instance.get("errors", {}), f"{index}.{slot}")
         unit = _unit(instance, "MIG 1g.10gb", f"MIG-{index:08x}-0000-0000-0000-{slot:012x}")
         yield "\t".join(map(str, ["mig", slot, *unit]))
     for process in gpu.get("processes", []):
