@@ -210,6 +210,14 @@ def test_a_gpu_lost_keeps_its_last_values_with_their_age_and_comes_back(opened, 
     assert back.devices[1].stale_s is None
 
 
+def test_a_gpu_that_was_reset_is_read_through_a_new_handle(opened):
+    backend, standin = opened(HEALTHY)
+    good = backend.read()
+    standin.write({"gpus": [{**gpu, "generation": 1} for gpu in HEALTHY["gpus"]]})
+    assert {device.stale_s is None for device in backend.read().devices} == {False}
+    assert backend.read().devices == good.devices
+
+
 def test_a_gpu_that_never_answered_is_a_row_of_unknowns(opened):
     backend, _ = opened(with_errors({"*": "GPU_IS_LOST"}, gpu=0))
     reading = backend.read()
@@ -316,6 +324,24 @@ def test_a_reload_between_two_ticks_is_not_even_seen(opened):
     standin.write({**HEALTHY, "epoch": 1})
     reading = backend.read()
     assert (reading.devices, reading.uses, reading.problems) == (good.devices, good.uses, ())
+
+
+def test_a_reload_that_only_the_devices_notice(opened):
+    scenario = with_errors({"nvmlDeviceGetCount_v2": "NOT_SUPPORTED"})
+    backend, standin = opened(scenario)
+    good = backend.read()
+    standin.write({**scenario, "epoch": 1})
+    assert backend.read() == good
+
+
+def test_another_gpu_at_the_same_index_does_not_get_the_old_ones_values(opened):
+    backend, standin = opened({"gpus": HEALTHY["gpus"][:1]})
+    backend.read()
+    new = {"uuid": "GPU-new", "errors": {"nvmlDeviceGetMemoryInfo_v2": "TIMEOUT"}}
+    standin.write({"epoch": 1, "gpus": [new]})
+    reading = backend.read()
+    assert (reading.devices[0].uuid, reading.devices[0].memory.used_bytes) == ("GPU-new", None)
+    assert reading.uses == {}
 
 
 def test_an_upgraded_driver_under_the_running_app(opened):

@@ -20,12 +20,12 @@ enum {
     SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6,
     INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9
 };
-enum { MAX_GPUS = 32, MAX_SLOTS = 8, MAX_PROCESSES = 512, MAX_RULES = 128, MAX_TEXT = 96 };
+enum { MAX_GPUS = 32, MAX_SLOTS = 8, MAX_PROCESSES = 512, MAX_RULES = 128, MAX_GENERATIONS = 8, MAX_TEXT = 96 };
 enum { WHOLE_GPU = -1, NO_GPU = -1, ANY = -2 };
 static const uint64_t NOT_AVAILABLE = ~0ull;
 
 typedef int nvmlReturn_t;
-typedef const struct handle { int gpu, slot; } *nvmlDevice_t;
+typedef const struct handle { int gpu, slot, generation; } *nvmlDevice_t;
 
 struct process { char list; uint32_t pid; uint64_t used; uint32_t gi, ci; };
 struct unit {
@@ -37,7 +37,7 @@ struct unit {
 struct gpu {
     struct unit whole, slots[MAX_SLOTS];
     uint32_t gpu_percent, memory_percent, temperature_c, power_mw, limit_mw, sm_mhz, memory_mhz;
-    uint32_t mig_enabled, mig_slots;
+    uint32_t mig_enabled, mig_slots, generation;
     int process_count;
     struct process processes[MAX_PROCESSES];
 };
@@ -52,7 +52,7 @@ struct scenario {
 static struct scenario now;
 static struct timespec read_at;
 static ino_t read_inode;
-static struct handle handles[MAX_GPUS][MAX_SLOTS + 1];
+static struct handle handles[MAX_GPUS][MAX_SLOTS + 1][MAX_GENERATIONS];
 static int inits, init_epoch, init_count;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -102,6 +102,7 @@ static void read_line(char *line) {
         gpu->temperature_c = small(f[10]), gpu->power_mw = small(f[11]), gpu->limit_mw = small(f[12]);
         gpu->sm_mhz = small(f[13]), gpu->memory_mhz = small(f[14]);
         gpu->mig_enabled = small(f[15]), gpu->mig_slots = small(f[16]);
+        gpu->generation = small(f[17]) % MAX_GENERATIONS;
     } else if (!strcmp(f[0], "mig") && now.gpu_count) {
         read_unit(&now.gpus[now.gpu_count - 1].slots[atoi(f[1]) % MAX_SLOTS], f + 2);
     } else if (!strcmp(f[0], "process") && now.gpu_count) {
@@ -154,6 +155,7 @@ static nvmlReturn_t enter_device(const char *call, nvmlDevice_t device) {
     nvmlReturn_t error = enter(call, device->gpu, device->slot, 1);
     if (error) return error;
     if (device->gpu >= now.gpu_count) return INVALID_ARGUMENT;
+    if (device->generation != (int)now.gpus[device->gpu].generation) return INVALID_ARGUMENT;
     return device->slot != WHOLE_GPU && !now.gpus[device->gpu].slots[device->slot].present ? INVALID_ARGUMENT : SUCCESS;
 }
 
@@ -163,8 +165,9 @@ static struct unit *unit_of(nvmlDevice_t device) {
 }
 
 static nvmlDevice_t handle_of(int gpu, int slot) {
-    struct handle *handle = &handles[gpu][slot + 1];
-    handle->gpu = gpu, handle->slot = slot;
+    int generation = (int)now.gpus[gpu].generation;
+    struct handle *handle = &handles[gpu][slot + 1][generation];
+    *handle = (struct handle){gpu, slot, generation};
     return handle;
 }
 

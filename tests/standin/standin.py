@@ -18,6 +18,7 @@ A scenario is a dict; every key but ``gpus`` has a default::
                "own_errors": {},                                   not of its MIG instances
                "processes": [{"pid": 1, "used_bytes": 2 or None (N/A), "list": "C" | "G" | "M",
                               "gi": 1, "ci": 0}],
+               "generation": 0,         another value: handles from before are invalid
                "mig_slots": 7,          how many instances the GPU can have; 0: no MIG
                "mig": {0: {"name", "uuid", "gi", "ci", "total_bytes", ..., "errors"}, 2: {...}}}]}
 
@@ -146,6 +147,7 @@ def _gpu(index, gpu):
         gpu.get("memory_clock_mhz", 2619),
         int("mig" in gpu),
         gpu.get("mig_slots", 7 if "mig" in gpu else 0),
+        gpu.get("generation", 0),
     ]
     yield "\t".join(map(str, ["gpu", *fields]))
     for slot, instance in gpu.get("mig", {}).items():
