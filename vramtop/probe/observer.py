@@ -218,7 +218,7 @@ class Observer:
         record.claim(thread)
         began = time.perf_counter()
         boundary = (what, id(target))
-        if not sampler.wants(boundary, began):
+        if not sampler.wants(boundary, target, began):
             return
         try:
             counts = self._count(thread)
@@ -229,7 +229,7 @@ class Observer:
         self._on_count(counts)
         now = time.perf_counter()
         self._pace.spend(now, now - began)
-        sampler.counted(boundary, counts, now, now - began)
+        sampler.counted(boundary, target, counts, now, now - began)
 
     def _count(self, thread: int) -> Counts:
         # Only what this thread trains: the gradients of another thread's model may be in the

@@ -6,6 +6,7 @@ boundary of a cycle wherever it began: forwards, steps, several models, gradient
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, Callable
 
 from .accounting import Counts
@@ -41,29 +42,32 @@ class Sampler:
         self._on_end = on_end
         self._by_boundary: dict[Boundary, Counts] = {}
         self._opened_by: Boundary | None = None
+        self._opener: Callable[[], Any] = lambda: None
         self._opened_at = 0.0
         self._ended = 0
         self._counts = 0
         self._forward_counts = 0
         self._cost_s = 0.0
 
-    def wants(self, boundary: Boundary, now: float) -> bool:
+    def wants(self, boundary: Boundary, target: Any, now: float) -> bool:
         """Whether to count here; if not, the last count of this boundary stands for it.
 
-        ``now`` in seconds of ``time.perf_counter``.
+        ``target`` is the object of the boundary, ``now`` in seconds of ``time.perf_counter``.
         """
         if not self.sampling:
             if self._ended >= _FIRST_STEPS and not self._pace.due(now):
                 self.current = self._by_boundary.get(boundary, self.current)
                 return False
-            self._open(boundary, now)
+            self._open(boundary, target, now)
         elif boundary[0] in (FORWARD_BEGINS, FORWARD_ENDS):
             self._forward_counts += 1
             if self._forward_counts > _MAX_FORWARD_COUNTS and not self._closes(boundary, now):
                 return False
         return True
 
-    def counted(self, boundary: Boundary, counts: Counts, now: float, cost_s: float) -> None:
+    def counted(
+        self, boundary: Boundary, target: Any, counts: Counts, now: float, cost_s: float
+    ) -> None:
         """The count that was wanted, what it cost, and the end of the sampled step if it is one."""
         if len(self._by_boundary) >= _MAX_REMEMBERED:
             self._by_boundary.clear()
@@ -76,12 +80,13 @@ class Sampler:
             self._pace.end(now, self._cost_s)
             self._on_end()
             if self._ended < _FIRST_STEPS:
-                self._open(boundary, now)
+                self._open(boundary, target, now)
                 self._counts = 1
 
-    def _open(self, boundary: Boundary, now: float) -> None:
+    def _open(self, boundary: Boundary, target: Any, now: float) -> None:
         self.sampling = True
         self._opened_by, self._opened_at = boundary, now
+        self._opener = weakref.ref(target)
         self._counts = self._forward_counts = 0
         self._cost_s = 0.0
         self._pace.begin(now)
@@ -89,6 +94,7 @@ class Sampler:
     def _closes(self, boundary: Boundary, now: float) -> bool:
         return (
             boundary == self._opened_by
+            or self._opener() is None  # it will not come again
             or self._counts >= _MAX_COUNTS
             or now - self._opened_at > _MAX_AGE_S
         )
