@@ -56,6 +56,7 @@ CALLS = (
     "nvmlDeviceGetPowerManagementLimit",
     "nvmlDeviceGetPowerUsage",
     "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetTemperatureV",
     "nvmlDeviceGetUUID",
     "nvmlDeviceGetUtilizationRates",
     "nvmlSystemGetCudaDriverVersion_v2",
@@ -64,6 +65,8 @@ CALLS = (
 MAY_FAIL_UNNOTICED = {
     # Asked only where a newer version of the call fails, or answered by an older one.
     "nvmlDeviceGetMemoryInfo",
+    "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetTemperatureV",
     "nvmlDeviceGetComputeRunningProcesses",
     "nvmlDeviceGetComputeRunningProcesses_v2",
     "nvmlDeviceGetComputeRunningProcesses_v3",
@@ -131,7 +134,8 @@ def test_these_are_the_calls_that_are_made(opened):
     backend, _ = opened(HEALTHY)
     backend.read()
     made = set(pynvml._nvmlGetFunctionPointer_cache) - {"nvmlInitWithFlags", "nvmlShutdown"}
-    assert made | {"nvmlDeviceGetMemoryInfo"} == set(CALLS)  # v1, where v2 is missing
+    where_another_fails = {"nvmlDeviceGetMemoryInfo", "nvmlDeviceGetTemperatureV"}
+    assert made | where_another_fails == set(CALLS)
     assert not any("Pcie" in call for call in made)  # 20 ms each
 
 
@@ -168,12 +172,26 @@ def test_any_single_call_fails_on_one_gpu_and_the_others_do_not_mind(opened, cal
 
 
 def test_what_is_not_supported_is_asked_once(opened):
-    backend, standin = opened(with_errors({"nvmlDeviceGetTemperature": "NOT_SUPPORTED"}))
-    assert backend.read().devices[0].temperature_c is None
+    backend, standin = opened(with_errors({"nvmlDeviceGetPowerUsage": "NOT_SUPPORTED"}))
+    assert backend.read().devices[0].power_w is None
     standin.write(HEALTHY)  # would answer now, if it were asked
     reading = backend.read()
-    assert [device.temperature_c for device in reading.devices] == [None] * 3
-    assert messages(reading) == ["GPU 0-2: the driver does not report temperature"]
+    assert [device.power_w for device in reading.devices] == [None] * 3
+    assert messages(reading) == ["GPU 0-2: the driver does not report power"]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_driver_without_the_older_temperature_call(opened, both):
+    import pynvml
+
+    if not hasattr(pynvml, "nvmlDeviceGetTemperatureV"):
+        pytest.skip("this pynvml does not know the newer one")
+    errors = {"nvmlDeviceGetTemperature": "FUNCTION_NOT_FOUND"}
+    if both:
+        errors["nvmlDeviceGetTemperatureV"] = "NOT_SUPPORTED"
+    reading = opened(with_errors(errors))[0].read()
+    assert reading.devices[0].temperature_c == (None if both else 40)
+    assert messages(reading) == ["GPU 0-2: the driver does not report temperature"] * both
 
 
 def test_a_single_figure_that_fails_for_now_is_unknown_not_old(opened):

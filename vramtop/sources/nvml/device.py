@@ -114,7 +114,7 @@ class GpuReader:
         device = replace(
             self._device(memory or UNKNOWN_MEMORY),
             utilization_percent=None if rates is None else float(rates.gpu),
-            temperature_c=ask("temperature", nvml.nvmlDeviceGetTemperature, handle, _SENSOR_GPU),
+            temperature_c=self._temperature(handle),
             power_w=None if power_mw is None else power_mw / 1000,
             power_limit_w=None if limit_mw is None else limit_mw / 1000,
             sm_clock_mhz=ask("SM clock", nvml.nvmlDeviceGetClockInfo, handle, _CLOCK_SM),
@@ -140,6 +140,16 @@ class GpuReader:
         if not asker.failed:  # what failed for now is asked again in the next tick
             self._handle = handle
         return handle
+
+    def _temperature(self, handle: Any) -> float | None:
+        nvml, ask = self._nvml, self.asker.ask
+        first = "temperature v1"
+        call = nvml.nvmlDeviceGetTemperature
+        celsius = ask("temperature", call, handle, _SENSOR_GPU, key=first, expected=True)
+        if self.asker.is_void(first):  # NVIDIA drops it with CUDA 14; older pynvml lacks the next
+            call = getattr(nvml, "nvmlDeviceGetTemperatureV", nvml.nvmlDeviceGetTemperature)
+            celsius = ask("temperature", call, handle, _SENSOR_GPU)
+        return None if celsius is None else float(celsius)
 
     def _attributed(self, handle: Any, memory: DeviceMemory, uses: Uses) -> DeviceMemory:
         held = [use for _, use in uses]
