@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-MOST_STEPS = 2500
+MOST_STEPS = 1500
 STDIN = bytes(range(256)) * 1000
 
 VIEWER_PROCESS = """

@@ -1,0 +1,28 @@
+"""A DDP training of one process a rank, until the file in argv[1] appears; prints its pid."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+stop = Path(sys.argv[1])
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+model = nn.parallel.DistributedDataParallel(nn.Linear(64, 64))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+print(dist.get_rank(), os.getpid(), flush=True)
+while True:
+    optimizer.zero_grad()
+    model(torch.randn(8, 64)).sum().backward()
+    optimizer.step()
+    # All ranks end at the same step, or one would wait for the other for ever.
+    end = torch.tensor(float(stop.exists()))
+    dist.all_reduce(end)
+    if end:
+        break
+    time.sleep(0.01)
+dist.destroy_process_group()
