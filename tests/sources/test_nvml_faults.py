@@ -155,7 +155,9 @@ def test_any_single_call_not_supported(opened, call, error):
         assert messages(reading), "nobody says what is missing"
 
 
-@pytest.mark.parametrize("error", ["TIMEOUT", "UNKNOWN", "NO_PERMISSION", "GPU_IS_LOST"])
+@pytest.mark.parametrize(
+    "error", ["TIMEOUT", "UNKNOWN", "INVALID_ARGUMENT", "NO_PERMISSION", "GPU_IS_LOST"]
+)
 @pytest.mark.parametrize("call", CALLS)
 def test_any_single_call_fails_on_one_gpu_and_the_others_do_not_mind(opened, call, error):
     backend, standin = opened(HEALTHY)
@@ -232,7 +234,7 @@ def test_a_gpu_that_was_reset_is_read_through_a_new_handle(opened):
     backend, standin = opened(HEALTHY)
     good = backend.read()
     standin.write({"gpus": [{**gpu, "generation": 1} for gpu in HEALTHY["gpus"]]})
-    assert {device.stale_s is None for device in backend.read().devices} == {False}
+    backend.read()  # the old handles are noticed here
     assert backend.read().devices == good.devices
 
 
@@ -310,7 +312,7 @@ def test_an_instance_that_is_destroyed_between_two_calls_costs_its_row_only(open
     assert reading.devices[0].stale_s is None
     assert [row.uuid for row in reading.devices[0].mig] == ["MIG-3"]
     assert reading.uses == {23: MIG_USES[23]}
-    assert messages(reading) == ["GPU 0: MIG instance 1: Invalid Argument"]
+    assert messages(reading) == ["GPU 0: MIG instance 1: memory of MIG instances: Invalid Argument"]
 
 
 def test_mig_instances_come_and_go_while_it_runs(opened):
@@ -409,11 +411,23 @@ def test_a_gpu_added_and_removed(opened, frozen, monkeypatch):
 
 def test_all_gpus_removed(opened):
     backend, standin = opened(HEALTHY)
-    backend.read()
+    good = backend.read()
     standin.write({"gpus": []})
     reading = backend.read()
     assert reading.devices == ()
     assert len(reading.problems) == 3
+    standin.write({"gpus": [], "errors": {"nvmlDeviceGetCount_v2": "UNKNOWN"}})
+    assert backend.read().devices == ()
+    standin.write(HEALTHY)
+    assert wait_for(backend, lambda r: r.devices).devices == good.devices
+
+
+@pytest.mark.parametrize("error", ["INVALID_ARGUMENT", "UNKNOWN"])
+def test_one_secondary_call_that_never_works_does_not_make_the_gpu_stale(opened, error):
+    backend, _ = opened(with_errors({"nvmlDeviceGetTemperature": error}))
+    reading = backend.read()
+    assert [device.stale_s for device in reading.devices] == [None] * 3
+    assert [device.memory.used_bytes for device in reading.devices] == [4 * GIB] * 3
 
 
 @pytest.mark.parametrize(

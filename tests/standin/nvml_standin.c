@@ -309,7 +309,7 @@ API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, struct memory_v
     return SUCCESS;
 }
 API nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, struct memory *memory) {
-    WHOLE();
+    DEVICE(); /* nvidia-smi shows it for each MIG instance */
     *memory = (struct memory){1ull << 36, (1ull << 36) - (1ull << 20), 1ull << 20};
     return SUCCESS;
 }

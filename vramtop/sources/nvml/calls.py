@@ -29,12 +29,8 @@ PERMANENT: Final = frozenset(
 """This driver will never answer this call for this device."""
 SESSION: Final = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED, LIB_RM_VERSION_MISMATCH})
 """Everything that was opened is void: initialise again."""
-DEVICE: Final = frozenset({INVALID_ARGUMENT, GPU_IS_LOST, RESET_REQUIRED, GPU_NOT_FOUND})
-"""The device, or our handle of it, is gone: nothing else needs to be asked this tick.
-
-We pass no arguments of our own making but handles, so an invalid one is a handle from before the
-device went away.
-"""
+DEVICE: Final = frozenset({GPU_IS_LOST, RESET_REQUIRED, GPU_NOT_FOUND})
+"""The device is gone: nothing else needs to be asked this tick."""
 
 
 class SessionLost(Exception):

@@ -135,8 +135,8 @@ class GpuReader:
         uuid = asker.ask("UUID", nvml.nvmlDeviceGetUUID, handle)
         if self._good and uuid and uuid != self._good.device.uuid:
             self._good = None  # another GPU has taken this index
-        self._uuid = uuid
-        self._name = asker.ask("name", nvml.nvmlDeviceGetName, handle)
+        self._uuid = uuid or self._uuid
+        self._name = asker.ask("name", nvml.nvmlDeviceGetName, handle) or self._name
         if not asker.failed:  # what failed for now is asked again in the next tick
             self._handle = handle
         return handle
@@ -170,10 +170,7 @@ class GpuReader:
         holdings = Holdings()
         complete = True
         for instance in instances:
-            try:
-                given = read_lists(self.asker, self._lists, instance.handle, OWNER)
-            except DeviceLost:  # destroyed since; if it is the GPU, the next call says so
-                continue
+            given = read_lists(self.asker, self._lists, instance.handle, OWNER)
             complete &= "C" in given
             for letter, entries in given.items():
                 holdings.add(letter, entries, instance.row.uuid)
@@ -188,10 +185,12 @@ class GpuReader:
             complete = "C" in given
             for letter, entries in given.items():
                 holdings.add(letter, entries, own, by_ids)
-        missing = {name for _, name, _ in LISTS} & (self.asker.denied | self.asker.failed.keys())
-        if self.asker.failed.keys() & missing and self._good:
+        denied, failed = self.asker.denied, self.asker.failed
+        if {name for _, name, _ in LISTS} & (denied | failed.keys()):
+            complete = False
+        if not complete and self._good and any("processes" in what for what in failed):
             return self._good.uses, False  # rows must not vanish for a driver's hiccup
-        return holdings.uses(), complete and not missing
+        return holdings.uses(), complete
 
 
 def _attributed_row(row: MigDevice, uses: Uses) -> MigDevice:

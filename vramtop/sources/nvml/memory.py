@@ -32,7 +32,8 @@ def read_memory(asker: Asker, nvml: Any, handle: Any, owner: str = "") -> Device
             asker.lacks(f"driver reserve {owner}".strip())
             return DeviceMemory(read.total, read.used, read.free)
     if what in asker.failed:
-        raise DeviceLost(f"{what}: {asker.failed[what]}")
+        # Also how a handle from before the GPU's reset shows: Invalid Argument.
+        raise DeviceLost(f"{what}: {asker.failed.pop(what)}")
     return None if asker.is_void(second) else UNKNOWN_MEMORY
 
 

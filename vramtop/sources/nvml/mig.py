@@ -42,7 +42,7 @@ class MigReader:
                 continue
             try:
                 found.append(Instance(handle, self._row(handle, slot)))
-            except DeviceLost as lost:  # destroyed since: an instance, not the GPU
+            except DeviceLost as lost:  # an instance; if it is the GPU, its next call says so
                 self._asker.failed[f"MIG instance {slot}"] = str(lost)
         return found
 
@@ -57,6 +57,8 @@ class MigReader:
 
     def _row(self, handle: Any, slot: int) -> MigDevice:
         nvml, ask = self._nvml, self._asker.ask
+        # First, because it tells an instance that was destroyed since.
+        memory = read_memory(self._asker, nvml, handle, OWNER) or UNKNOWN_MEMORY
         uuid = ask(f"UUID {OWNER}", nvml.nvmlDeviceGetUUID, handle)
         facts = self._facts.get(uuid)
         if facts is None:
@@ -72,7 +74,7 @@ class MigReader:
             index=slot,
             uuid=uuid or f"MIG-slot-{slot}",
             name=name,
-            memory=read_memory(self._asker, nvml, handle, OWNER) or UNKNOWN_MEMORY,
+            memory=memory,
             gpu_instance_id=gpu_instance,
             compute_instance_id=compute_instance,
         )

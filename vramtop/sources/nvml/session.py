@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from ...errors import BackendUnavailable
 from .calls import (
+    DEVICE,
     DRIVER_NOT_LOADED,
     FUNCTION_NOT_FOUND,
     GPU_NOT_FOUND,
-    INVALID_ARGUMENT,
     LIB_RM_VERSION_MISMATCH,
     LIBRARY_NOT_FOUND,
     NO_PERMISSION,
@@ -55,6 +55,8 @@ class Session:
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
         self._counts = True
+        self._opened = False
+        self.gpus: list[GpuReader] = []
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
@@ -72,7 +74,8 @@ class Session:
             raise BackendUnavailable(f"NVML does not start: {error}; see dmesg") from None
         self.cuda_driver_version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
         lists = ProcessLists(nvml)
-        self.gpus = [GpuReader(nvml, lists, index) for index in range(count)]
+        self.gpus += [GpuReader(nvml, lists, index) for index in range(count)]
+        self._opened = True
 
     @staticmethod
     def no_device() -> BackendUnavailable:
@@ -106,7 +109,7 @@ class Session:
             if error.value in PERMANENT:
                 self._counts = False
                 return self._count_by_index()
-            if not hasattr(self, "gpus"):
+            if not self._opened:
                 raise
             return len(self.gpus)
 
@@ -122,7 +125,9 @@ class Session:
             try:
                 self._nvml.nvmlDeviceGetHandleByIndex(index)
             except self._nvml.NVMLError as error:
-                if error.value in {INVALID_ARGUMENT, NOT_FOUND} | PERMANENT:
+                if error.value in SESSION:
+                    raise SessionLost(str(error)) from None
+                if error.value not in DEVICE:  # a lost GPU has its index still
                     return index
         return _MOST_DEVICES
 
