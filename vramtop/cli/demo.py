@@ -85,17 +85,21 @@ class Training:
             if os.getppid() != parent:  # it died before we asked to be told
                 os._exit(1)
 
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                # -P: the script's own folder must not be searched for modules.
-                [sys.executable, "-P", str(_SCRIPT)],
-                env=launcher.environment(os.environ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,  # Ctrl-C is for the viewer, which then ends the training
-                preexec_fn=die_with_parent,  # noqa: PLW1509  no thread has been started yet
-            )
+        try:
+            with self.log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    # -P: the script's own folder must not be searched for modules.
+                    [sys.executable, "-P", str(_SCRIPT)],
+                    env=launcher.environment(os.environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    process_group=0,  # Ctrl-C is for the viewer, which then ends the training
+                    preexec_fn=die_with_parent,  # noqa: PLW1509  no thread has been started yet
+                )
+        except BaseException:  # Ctrl-C too; a child already there dies with this process
+            self._remove_log()
+            raise
         self.pid = self._process.pid
 
     def __enter__(self) -> Self:
@@ -109,7 +113,7 @@ class Training:
     ) -> None:
         self._end()
         if not self._log_named:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            self._remove_log()
 
     def check(self) -> None:
         """Raise if the training has ended.
@@ -128,6 +132,9 @@ class Training:
         self._log_named = True  # so it has to outlive us
         tail = "".join(f"\n  {line}" for line in lines) or " is empty"
         return VramtopError(f"{what}; the log {self.log}{':' if lines else ''}{tail}")
+
+    def _remove_log(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _end(self) -> None:
         self._process.terminate()
