@@ -76,7 +76,8 @@ def breakdown_rows(fleet: Fleet, process: Process, torch_device: str) -> list[Br
     if breakdown is None:
         return []
     first = fleet.first.get((process.key, torch_device))
-    whole = breakdown.process_bytes or total_bytes(breakdown)
+    # A process that was swapped out holds less in RAM than is counted in it.
+    whole = max(breakdown.process_bytes or 0, total_bytes(breakdown))
     rows = []
     for category in CATEGORIES:
         size = breakdown.bytes_of(category)
