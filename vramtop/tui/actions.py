@@ -1,0 +1,111 @@
+"""All that a key can do: one table makes the bindings, the footer, the help and the palette."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from textual.binding import Binding
+
+from .panes import PANES
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do; ``name`` is textual's action string."""
+
+    name: str
+    keys: tuple[str, ...]
+    shown_keys: str
+    """As the footer and the help write them."""
+    label: str
+    """A word or two, for the footer and the palette."""
+    help: str
+    group: str
+    in_footer: bool = False
+    in_palette: bool = True
+    is_signal: bool = False
+    """Acts on processes: not there with --readonly."""
+
+
+def _move(to: str, keys: tuple[str, ...], shown: str, what: str) -> Action:
+    return Action(f"move('{to}')", keys, shown, to, what, "Moving", in_palette=False)
+
+
+def _signal(name: str, key: str, what: str) -> Action:
+    return Action(
+        f"signal('{name}')", (key,), key, name, what, "Process", in_footer=True, is_signal=True
+    )
+
+
+ACTIONS: Final = (
+    Action("quit", ("q", "ctrl+c"), "q", "Quit", "leave vramtop", "General", in_footer=True),
+    Action(
+        "help", ("question_mark", "f1"), "?", "Help", "keys and colours", "General", in_footer=True
+    ),
+    Action(
+        "command_palette",
+        ("ctrl+p",),
+        "^p",
+        "Palette",
+        "all commands by name",
+        "General",
+        in_footer=True,
+        in_palette=False,
+    ),
+    Action("back", ("escape",), "esc", "Back", "clear filter, undo enlarging", "General"),
+    Action("pause", ("space",), "space", "Pause", "freeze the screen", "General", in_footer=True),
+    Action("faster", ("plus",), "+", "Faster", "read more often, to 0.25 s", "General"),
+    Action("slower", ("minus",), "-", "Slower", "read less often, to 10 s", "General"),
+    Action("toggle_theme", (), "", "Dark or light", "change between the themes", "General"),
+    Action("problems", ("p",), "p", "Problems", "what could not be read", "General"),
+    Action("filter", ("slash",), "/", "Filter", "show matching rows", "Processes", in_footer=True),
+    Action("sort", ("s", "o"), "s", "Sort", "then a column's letter", "Processes", in_footer=True),
+    Action("details", ("enter",), "enter", "Details", "all of one process", "Process", True),
+    _signal("SIGTERM", "T", "ask it to end"),
+    _signal("SIGKILL", "K", "end it at once"),
+    _signal("SIGINT", "I", "interrupt, as ctrl+c"),
+    *(
+        Action(
+            f"pane({number})",
+            (str(number),),
+            str(number),
+            pane.TITLE,
+            "go there; again: enlarge",
+            "Panes",
+        )
+        for number, pane in enumerate(PANES, 1)
+    ),
+    Action("focus_next", ("tab",), "tab", "Next pane", "next pane", "Panes", in_palette=False),
+    Action(
+        "focus_previous",
+        ("shift+tab",),
+        "shift+tab",
+        "Previous pane",
+        "pane before",
+        "Panes",
+        in_palette=False,
+    ),
+    _move("up", ("up", "k"), "↑ k", "up"),
+    _move("down", ("down", "j"), "↓ j", "down"),
+    _move("left", ("left", "h"), "← h", "command back, device before"),
+    _move("right", ("right", "l"), "→ l", "rest of command, next device"),
+    _move("first", ("home", "g"), "home g", "first"),
+    _move("last", ("end", "G"), "end G", "last"),
+    _move("page_up", ("pageup",), "pgup", "a page up"),
+    _move("page_down", ("pagedown",), "pgdn", "a page down"),
+)
+
+
+def available(*, readonly: bool) -> tuple[Action, ...]:
+    """The actions of this run."""
+    return tuple(action for action in ACTIONS if not (readonly and action.is_signal))
+
+
+def bindings(actions: tuple[Action, ...]) -> list[Binding]:
+    """One binding for each key of each action."""
+    return [
+        Binding(key, action.name, action.help, show=action.in_footer)
+        for action in actions
+        for key in action.keys
+    ]

@@ -1,0 +1,259 @@
+"""The app: wires the source, the panes and the actions together, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input
+
+from .. import settings
+from ..core.rows import SORT_KEYS
+from ..errors import EXIT_FAILURE, EXIT_OK
+from ..sources.base import SnapshotSource
+from .actions import available, bindings
+from .dialogs import Dialogs
+from .feed import Feed
+from .frame import Frame, View
+from .panes import PANES, BreakdownPane, Pane, ProcessesPane, TimelinePane
+from .theme import DARK, LIGHT, THEMES
+from .widgets.bars import Footer, ProblemBar, StatusBar
+
+PERIODS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class SnapshotsWait(Message):
+    """The feed has something to show."""
+
+
+class VramtopApp(Dialogs):
+    """The live screen over any source of snapshots."""
+
+    TITLE = "vramtop"
+    CSS_PATH = "app.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-wide")]
+    VERTICAL_BREAKPOINTS = [
+        (0, "-tiny"),
+        (18, "-low"),
+        (36, "-high"),
+    ]
+    AUTO_FOCUS = "#processes"
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        *,
+        select_pid: int | None = None,
+        readonly: bool = False,
+        theme: str | None = None,
+        view: View | None = None,
+    ) -> None:
+        super().__init__(replace(view or View(), period_s=source.period_s))
+        for known in THEMES:
+            self.register_theme(known)
+        self.theme = theme if theme in self.available_themes else DARK
+        self.actions = available(readonly=readonly)
+        self._bindings.key_to_bindings.pop("ctrl+c")  # textual only explains how to quit
+        for binding in bindings(self.actions):
+            self._bindings.key_to_bindings.setdefault(binding.key, []).append(binding)
+        self._feed = Feed(source, partial(self.post_message, SnapshotsWait()))
+        self._select_pid = select_pid
+        self._enlarged: Pane | None = None
+
+    def compose(self) -> ComposeResult:
+        """Bars and panes (called by textual)."""
+        yield StatusBar(id="status")
+        panes = [pane() for pane in PANES]
+        for number, pane in enumerate(panes, 1):
+            pane.number = number
+        yield from panes[:2]
+        yield Horizontal(*panes[2:], id="selected")
+        yield ProblemBar(id="problems")
+        filter_input = Input(placeholder="filter: pid, user, command, device", id="filter")
+        filter_input.display = False
+        filter_input.cursor_blink = False
+        yield filter_input
+        yield Footer(self.actions, id="footer")
+
+    def on_mount(self) -> None:
+        """Paint before reading: a driver may take seconds to answer."""
+        self._change()
+        self.call_after_refresh(self._feed.start)
+
+    def on_unmount(self) -> None:
+        """End the source's thread."""
+        self._feed.source.stop()
+
+    def on_resize(self) -> None:
+        """The bars depend on the screen's size."""
+        self.call_after_refresh(self._show_bars)
+
+    def on_snapshots_wait(self) -> None:
+        """Take in what came; a paused screen stays as it is."""
+        self._fleet = self._feed.drain(self._fleet)
+        if self._select_pid is not None:
+            for process in self._fleet.snapshot.processes:
+                if process.pid == self._select_pid:
+                    self._view = replace(self._view, selected=process.key)
+                    self._select_pid = None
+        if not self._view.paused:
+            self._change(message=self._view.message)
+
+    def watch_frame(self, frame: Frame | None) -> None:
+        """The one place from which everything is repainted."""
+        if frame is None or not self.is_running:
+            return
+        for pane in self.screen_stack[0].query(Pane):
+            pane.show(frame)
+        self._show_bars()
+        if (show := getattr(self.screen, "show", None)) and len(self.screen_stack) > 1:
+            show(frame)
+
+    def watch_theme(self) -> None:
+        """Repaint in the other inks."""
+        if self.is_running and self.frame is not None:
+            self._change()
+
+    def _show_bars(self) -> None:
+        if self.frame is not None:
+            for bar in self.screen_stack[0].query("StatusBar, ProblemBar, Footer").results(Widget):
+                bar.show(self.frame)  # type: ignore[attr-defined]
+
+    def remembered(self) -> dict[str, Any]:
+        """What the next run starts with."""
+        view = self._view
+        return {
+            "theme": self.theme,
+            "sort_key": view.sort_key,
+            "descending": view.descending,
+        }
+
+    # What the table of actions names.
+
+    def action_pause(self) -> None:
+        """Freeze the screen, or let it go on."""
+        self._change(paused=not self._view.paused)
+
+    def action_faster(self) -> None:
+        """Read more often."""
+        self._set_period(max((p for p in PERIODS_S if p < self._view.period_s), default=None))
+
+    def action_slower(self) -> None:
+        """Read less often."""
+        self._set_period(min((p for p in PERIODS_S if p > self._view.period_s), default=None))
+
+    def _set_period(self, period_s: float | None) -> None:
+        if period_s is not None:
+            self._feed.source.period_s = period_s
+            self._change(period_s=period_s)
+
+    def action_toggle_theme(self) -> None:
+        """Change between dark and light."""
+        self.theme = LIGHT if self.current_theme.dark else DARK
+
+    def action_filter(self) -> None:
+        """Type what rows must match."""
+        field = self.query_one("#filter", Input)
+        field.display = True
+        field.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while typing."""
+        self._change(filter_text=event.value)
+
+    def on_input_submitted(self) -> None:
+        """Keep the filter and go back to the table."""
+        self.query_one("#filter").display = bool(self._view.filter_text)
+        self.query_one(ProcessesPane).focus()
+
+    async def action_back(self) -> None:
+        """Undo one thing: the filter, an enlarged pane, a message."""
+        field = self.query_one("#filter", Input)
+        if field.display:
+            field.value = ""
+            field.display = False
+            self.query_one(ProcessesPane).focus()
+        elif self._enlarged:
+            self._enlarge(None)
+        self._change()
+
+    def on_processes_pane_sort_picked(self, message: ProcessesPane.SortPicked) -> None:
+        """A head was clicked."""
+        self._sort_by(message.column)
+
+    def on_processes_pane_picked(self, message: ProcessesPane.Picked) -> None:
+        """The cursor moved."""
+        self._change(selected=message.key, torch_device_turn=0)
+
+    def on_pane_device_turned(self, message: Pane.DeviceTurned) -> None:
+        """Another torch device of the same process."""
+        self._change(torch_device_turn=self._view.torch_device_turn + message.by)
+
+    async def on_footer_chosen(self, message: Footer.Chosen) -> None:
+        """An entry of the footer was clicked."""
+        await self.run_action(message.action)
+
+    def action_move(self, to: str) -> None:
+        """Move in the pane in focus."""
+        focused = self.focused
+        (focused if isinstance(focused, Pane) else self.query_one(ProcessesPane)).move(to)
+
+    def action_pane(self, number: int) -> None:
+        """Go to a pane; there already: enlarge it, or put it back."""
+        pane = self.query_one(f"#{PANES[number - 1].NAME}", Pane)
+        if pane.has_focus and pane.display:
+            self._enlarge(None if self._enlarged else pane)
+        else:
+            self._enlarge(pane if self._enlarged else None)
+        pane.focus()
+
+    def on_descendant_focus(self) -> None:
+        """On narrow screens the breakdown and the timeline share one place."""
+        if isinstance(self.focused, TimelinePane | BreakdownPane):
+            self.screen.set_class(isinstance(self.focused, TimelinePane), "-timeline")
+
+    def _enlarge(self, pane: Pane | None) -> None:
+        """Give a pane the whole screen; None gives every pane its place back."""
+        screen = self.screen_stack[0]
+        self._enlarged = pane
+        screen.set_class(pane is not None, "-enlarged")
+        for kind in PANES:
+            is_it = pane is not None and pane.NAME == kind.NAME
+            screen.set_class(is_it, f"-enlarged-{kind.NAME}")
+
+
+def run_app(
+    source: SnapshotSource,
+    *,
+    select_pid: int | None = None,
+    readonly: bool = False,
+    theme: str | None = None,
+) -> int:
+    """Show the live screen until the user leaves it; returns the exit code.
+
+    Both ends must be a terminal. The theme and the order of rows are those of the last time,
+    unless ``theme`` names one.
+    """
+    state = settings.load_state()
+    sort_key, remembered = state.get("sort_key"), state.get("theme")
+    view = View()
+    if sort_key in SORT_KEYS:
+        view = replace(view, sort_key=sort_key, descending=bool(state.get("descending", True)))
+    app = VramtopApp(
+        source,
+        select_pid=select_pid,
+        readonly=readonly,
+        theme=theme or (remembered if isinstance(remembered, str) else None),
+        view=view,
+    )
+    try:
+        app.run()
+    finally:
+        source.stop()
+    settings.save_state({**state, **app.remembered()})
+    return EXIT_OK if not app.return_code else EXIT_FAILURE

@@ -1,0 +1,63 @@
+"""What the panes are given to show: the fleet, what the user chose, and the ink to paint with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..core.breakdowns import torch_devices
+from ..core.fleet import Fleet, ProcessKey
+from ..core.model import Process
+from ..core.rows import ProcessRow, process_rows
+from .theme import Ink
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the user chose; ``selected`` None follows the first training that is watched."""
+
+    selected: ProcessKey | None = None
+    torch_device_turn: int = 0
+    """How often the user asked for the process's next torch device."""
+    sort_key: str = "memory"
+    descending: bool = True
+    filter_text: str = ""
+    paused: bool = False
+    period_s: float = 1.0
+    message: str = ""
+    """The answer to the last key, until the next one."""
+
+
+@dataclass(frozen=True, eq=False)  # comparing fleets would cost more than painting them
+class Frame:
+    """One picture; what several panes need for it is worked out once."""
+
+    fleet: Fleet
+    view: View
+    ink: Ink
+
+    @cached_property
+    def rows(self) -> list[ProcessRow]:
+        """The processes that match the filter, sorted."""
+        view = self.view
+        return process_rows(self.fleet, view.sort_key, view.descending, view.filter_text)
+
+    @cached_property
+    def cursor(self) -> int:
+        """Index of the selected row; 0 if there is none."""
+        for index, row in enumerate(self.rows):
+            if row.process.key == self.view.selected:
+                return index
+        watched = (i for i, row in enumerate(self.rows) if row.process.probe.state == "streaming")
+        return next(watched, 0)
+
+    @property
+    def process(self) -> Process | None:
+        """The selected process; None when no row is shown."""
+        return self.rows[self.cursor].process if self.rows else None
+
+    @cached_property
+    def torch_device(self) -> str | None:
+        """Of the selected process, the torch device to explain."""
+        names = torch_devices(self.process) if self.process else ()
+        return names[self.view.torch_device_turn % len(names)] if names else None

@@ -1,0 +1,74 @@
+"""Turning texts and rasters into strips of exactly the width asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from ..draw.area import Cell
+from ..draw.blocks import part_glyph, stacked_bar
+from .theme import SEGMENT_POSITIONS, Ink
+
+Piece = tuple[str, Style]
+
+
+def printable(text: str) -> str:
+    """Without control characters: commands and messages come from strangers."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def fit(text: str, width: int, *, right: bool = False) -> str:
+    """Exactly ``width`` cells, cut with an ellipsis or filled with spaces."""
+    if width <= 0:
+        return ""
+    text = printable(text)
+    length = cell_len(text)
+    if length > width:
+        return set_cell_size(text, width - 1) + "…"
+    space = " " * (width - length)
+    return space + text if right else text + space
+
+
+def line(pieces: Iterable[Piece], width: int, fill: Style) -> Strip:
+    """One line of ``width`` cells; what does not fit is cut at the right."""
+    strip = Strip([Segment(text, style) for text, style in pieces if text])
+    return strip.adjust_cell_length(max(width, 0), fill)
+
+
+def swatch(key: str, ink: Ink, on: str = "background") -> Piece:
+    """A mark in a segment's colour, or with its glyph where there are no colours."""
+    return (part_glyph(SEGMENT_POSITIONS[key]) if ink.mono else "■", ink(key, on))
+
+
+def bar(parts: Sequence[tuple[str, float]], width: int, ink: Ink) -> list[Piece]:
+    """A stacked bar over segment keys; empty space where nothing is known."""
+    runs = stacked_bar(parts, width, mono=ink.mono)
+    if not runs:
+        return [("·" * width, ink("rule"))]
+    return [(run.text, ink(run.key, run.under or "background")) for run in runs]
+
+
+def cells(row: Sequence[Cell], keys: Sequence[str], ink: Ink) -> list[Piece]:
+    """A row of an area chart whose layers are these segment keys."""
+    pieces: list[Piece] = []
+    text = ""
+    before: tuple[int | None, int | None] = (None, None)
+    for glyph, fg, bg in row:
+        if (fg, bg) != before:
+            if text:
+                pieces.append((text, _cell_style(*before, keys, ink)))
+            text, before = "", (fg, bg)
+        text += glyph
+    if text:
+        pieces.append((text, _cell_style(*before, keys, ink)))
+    return pieces
+
+
+def _cell_style(fg: int | None, bg: int | None, keys: Sequence[str], ink: Ink) -> Style:
+    return ink("dim" if fg is None else keys[fg], "background" if bg is None else keys[bg])

@@ -1,0 +1,138 @@
+"""What every pane has: a title line, lines that scroll, and a frame to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+
+from ..frame import Frame
+from ..paint import Piece, fit, line
+from ..widgets.canvas import Canvas
+
+_WHEEL_LINES = 3
+
+
+class Pane(Canvas, can_focus=True):
+    """One part of the main screen.
+
+    A pane gives ``TITLE``, ``NAME`` (its id) and ``content``; whatever it shows comes from the
+    frame, so that showing the same frame twice paints nothing.
+    """
+
+    TITLE: ClassVar[str]
+    NAME: ClassVar[str]
+    number = 0
+    """The key that leads to it."""
+
+    class DeviceTurned(Message):
+        """The user asked for the next or the previous torch device of the process."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    def __init__(self) -> None:
+        super().__init__(id=self.NAME)
+        self._frame: Frame | None = None
+        self._top = 0
+
+    def show(self, frame: Frame) -> None:
+        """Show this frame."""
+        self._frame = frame
+        self.rebuild()
+
+    def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
+        """All lines below the title; more than ``height`` scroll."""
+        raise NotImplementedError
+
+    def title_note(self, frame: Frame) -> str:  # noqa: ARG002
+        """What the title line says at its right."""
+        return ""
+
+    def move(self, to: str) -> None:
+        """Follow a movement key: up, down, left, right, first, last, page_up, page_down."""
+        page = max(self.size.height - 2, 1)
+        self._top += {"up": -1, "down": 1, "page_up": -page, "page_down": page}.get(to, 0)
+        if to in {"first", "last"}:
+            self._top = 0 if to == "first" else self._wanted_height
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Work the lines out anew, for another frame, size or focus."""
+        frame, width = self._frame, self.size.width
+        if frame is None or width <= 0 or not self.display:
+            return
+        height = max(self.size.height - 1, 0)
+        lines = self.content(frame, width, height)
+        self._top = min(max(self._top, 0), max(len(lines) - height, 0))
+        note = self.title_note(frame)
+        if len(lines) > height > 0:
+            note = f"{self._top + 1}–{self._top + height} of {len(lines)}"
+        shown = lines[self._top : self._top + height]
+        self.paint([self._title_line(frame, width, note), *shown], 1 + len(lines))
+
+    def on_resize(self) -> None:
+        """Build for the new size."""
+        self.rebuild()
+
+    def on_show(self) -> None:
+        """Build what was left out while hidden."""
+        self.rebuild()
+
+    def on_focus(self) -> None:
+        """The title says where the keys go."""
+        self.rebuild()
+
+    def on_blur(self) -> None:
+        """The title says where the keys go."""
+        self.rebuild()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Scroll without moving the selection."""
+        event.stop()
+        self.scroll_lines(_WHEEL_LINES)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Scroll without moving the selection."""
+        event.stop()
+        self.scroll_lines(-_WHEEL_LINES)
+
+    def scroll_lines(self, count: int) -> None:
+        """Move the window over the lines."""
+        self._top += count
+        self.rebuild()
+
+    def _title_line(self, frame: Frame, width: int, note: str) -> Strip:
+        ink = frame.ink
+        tone = "accent" if self.has_focus else "dim"
+        rule = ink("accent" if self.has_focus else "rule")
+        title = f" {self.number} {self.TITLE} "
+        pieces: list[Piece] = [("─" if not self.has_focus else "━", rule)]
+        pieces.append((title, ink(tone, bold=True)))
+        if note and (room := width - cell_len(title) - 6) > 8:
+            note = f" {fit(note, room).rstrip()} "
+        else:
+            note = ""
+        dash = "━" if self.has_focus else "─"
+        left = width - 1 - cell_len(title) - cell_len(note) - (1 if note else 0)
+        pieces.append((dash * left, rule))
+        if note:
+            pieces += [(note, ink("dim")), (dash, rule)]
+        return line(pieces, width, ink("text"))
+
+
+def sentences(texts: Sequence[str], width: int, frame: Frame, tone: str = "dim") -> list[Strip]:
+    """Explanations as wrapped lines, for panes that have nothing else to show."""
+    from textwrap import wrap
+
+    style = frame.ink(tone)
+    return [
+        line([(f" {part}", style)], width, style)
+        for text in texts
+        for part in (wrap(text, max(width - 2, 8)) or [""])
+    ]

@@ -1,0 +1,121 @@
+"""Every GPU and MIG instance, or the host, as one segmented bar with its figures."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from textual.strip import Strip
+
+from ...core.devices import SEGMENT_LABELS, DeviceRow, device_rows, device_segments
+from ...core.units import NOT_AVAILABLE, format_percent
+from ..frame import Frame
+from ..paint import Piece, bar, fit, line, swatch
+from .base import Pane, sentences
+
+_LEGEND_FROM_LINES: Final = 30
+"""Screens lower than this have no room for a legend; the help screen has one."""
+_MIN_BAR: Final = 12
+
+
+class DevicesPane(Pane):
+    """Driver's view of the devices."""
+
+    TITLE: ClassVar[str] = "Devices"
+    NAME: ClassVar[str] = "devices"
+
+    def content(self, frame: Frame, width: int, height: int) -> list[Strip]:  # noqa: ARG002
+        """One line a device, then the legend."""
+        if frame.fleet.is_waiting:
+            return sentences(["reading devices…"], width, frame)
+        rows = device_rows(frame.fleet)
+        if not rows:
+            return sentences(["no device to show"], width, frame)
+        segments = [device_segments(frame.fleet, row.mig or row.device) for row in rows]
+        name_width = min(max(len(_name(row)) for row in rows), 28 if width >= 110 else 14)
+        lines = [
+            _device_line(frame, row, parts, width, name_width)
+            for row, parts in zip(rows, segments, strict=True)
+        ]
+        if self.app.size.height >= _LEGEND_FROM_LINES:
+            present = [key for key in SEGMENT_LABELS if any(dict(p).get(key) for p in segments)]
+            lines += legend_lines(frame, present, width)
+        return lines
+
+    def title_note(self, frame: Frame) -> str:
+        """Driver and CUDA version."""
+        host = frame.fleet.snapshot.host
+        said = []
+        if host.driver_version:
+            said.append(f"driver {host.driver_version}")
+        if host.cuda_driver_version:
+            said.append(f"CUDA {host.cuda_driver_version}")
+        return " · ".join(said)
+
+
+def legend_lines(frame: Frame, keys: list[str], width: int) -> list[Strip]:
+    """Marks and names of segments, in as many lines as they need."""
+    ink = frame.ink
+    lines: list[Strip] = []
+    pieces: list[Piece] = []
+    used = 0
+    for key in keys:
+        label = SEGMENT_LABELS[key]
+        if pieces and used + len(label) + 5 > width:
+            lines.append(line(pieces, width, ink("dim")))
+            pieces, used = [], 0
+        pieces += [(" ", ink("dim")), swatch(key, ink), (f" {label} ", ink("dim"))]
+        used += len(label) + 4
+    if pieces:
+        lines.append(line(pieces, width, ink("dim")))
+    return lines
+
+
+def _name(row: DeviceRow) -> str:
+    name = row.name
+    if row.mig is not None:
+        # The instance's profile is what tells it from its siblings; the GPU stands above it.
+        return "MIG " + name.partition("MIG ")[2] if "MIG " in name else name
+    return name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+
+
+def _device_line(
+    frame: Frame, row: DeviceRow, parts: list[tuple[str, int]], width: int, name_width: int
+) -> Strip:
+    ink = frame.ink
+    is_stale = row.device.stale_s is not None
+    tone = "dim" if is_stale or row.mig else "text"
+    indent = "└" if row.mig else ""
+    left: list[Piece] = [
+        (fit(f" {indent}{row.short_name}", 6), ink("dim" if row.mig else "accent", bold=True)),
+        (fit(_name(row), name_width) + " ", ink(tone)),
+    ]
+    right: list[Piece] = [(fit(row.memory_text, 20, right=True), ink(tone))]
+    share = None if row.used_share is None else 100 * row.used_share
+    right.append((fit(format_percent(share, 0), 5, right=True), ink(tone, bold=not is_stale)))
+    room = width - 6 - name_width - 1 - 25 - 2 - _MIN_BAR
+    if row.state_text and not row.device.unified_memory:
+        right.append((fit(f" {row.state_text}", min(room, 30)), ink("warn")))
+        room -= min(room, 30)
+    else:
+        right += _gauges(frame, row, room)
+    bar_width = width - 6 - name_width - 1 - sum(len(text) for text, _ in right) - 1
+    return line([*left, *bar(parts, bar_width, ink), *right], width, ink("text"))
+
+
+def _gauges(frame: Frame, row: DeviceRow, room: int) -> list[Piece]:
+    """As many of the figures as there is room for, the most asked for first."""
+    ink = frame.ink
+    said: list[Piece] = []
+    busy = "cpu" if row.device.backend == "host" else "busy"
+    for text, width in (
+        (f"{busy} {row.utilization_text:>4}", 11),
+        (row.temperature_text, 6),
+        (row.power_text, 11),
+        (row.clocks_text, 15),
+    ):
+        if room < width + 20:  # rather a longer bar than one more figure
+            break
+        known = "" if text.endswith(NOT_AVAILABLE) else text
+        said.append((fit(known, width, right=True), ink("dim")))
+        room -= width
+    return said

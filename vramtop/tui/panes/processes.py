@@ -1,0 +1,218 @@
+"""The table of processes: columns by room and importance, a cursor, sorting by key and mouse."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+
+from ...core.fleet import ProcessKey
+from ...core.rows import NONE_SHOWN, PROCESS_COLUMNS, Column, ProcessRow
+from ..frame import Frame
+from ..paint import Piece, fit, line, printable, swatch
+from .base import Pane, sentences
+
+_IMPORTANCE: Final = (
+    "pid",
+    "memory",
+    "command",
+    "device",
+    "allocated",
+    "largest",
+    "user",
+    "rate",
+    "probe",
+    "peak",
+    "reserved",
+    "cpu",
+    "rss",
+    "kind",
+    "rank",
+)
+_COMMAND_MIN: Final = 18
+_COMMAND_SPARE: Final = 14
+_COLUMNS_BEFORE_SPARE: Final = 9
+_WIDTHS: Final = {"largest": 19}
+"""Where the table needs more than the text: the mark and its space."""
+_STATE_TONES: Final = {"streaming": "good", "waiting": "accent"}
+
+
+def columns_for(width: int) -> list[tuple[Column, int]]:
+    """The columns that fit, in their usual order, with their widths; commands get the rest."""
+    sizes = {
+        column.key: _WIDTHS.get(column.key, column.width) or _COMMAND_MIN
+        for column in PROCESS_COLUMNS
+    }
+    room = width - 1
+    kept: set[str] = set()
+    for key in _IMPORTANCE:
+        # Where there is room for many columns, there shall be some for commands too.
+        spare = _COMMAND_SPARE if len(kept) >= _COLUMNS_BEFORE_SPARE else 0
+        if room < sizes[key] + 1 + spare and kept:
+            break
+        room -= sizes[key] + 1
+        kept.add(key)
+    sizes["command"] += max(room, 0)
+    return [(column, sizes[column.key]) for column in PROCESS_COLUMNS if column.key in kept]
+
+
+class ProcessesPane(Pane):
+    """One row a process."""
+
+    TITLE: ClassVar[str] = "Processes"
+    NAME: ClassVar[str] = "processes"
+
+    class Picked(Message):
+        """The user moved the cursor to a process."""
+
+        def __init__(self, key: ProcessKey) -> None:
+            super().__init__()
+            self.key = key
+
+    class SortPicked(Message):
+        """The user clicked on a column's head."""
+
+        def __init__(self, column: str) -> None:
+            super().__init__()
+            self.column = column
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._command_from = 0
+        self._follows_cursor = True
+
+    def content(self, frame: Frame, width: int, height: int) -> list[Strip]:  # noqa: ARG002
+        """Not used: only the rows on the screen are made, see ``rebuild``."""
+        return []
+
+    def rebuild(self) -> None:
+        """Work out the head and the rows in the window."""
+        frame, width, height = self._frame, self.size.width, self.size.height
+        if frame is None or width <= 0 or not self.display:
+            return
+        rows, room = frame.rows, max(height - 2, 1)
+        if self._follows_cursor:
+            self._top = min(max(self._top, frame.cursor - room + 1), frame.cursor)
+        self._top = max(min(self._top, len(rows) - room), 0)
+        columns = columns_for(width)
+        window = rows[self._top : self._top + room]
+        strips = [
+            self._title_line(frame, width, self._note(frame, len(window))),
+            _head_line(frame, columns, width),
+        ]
+        strips += [
+            self._row_line(frame, row, columns, width, self._top + index == frame.cursor)
+            for index, row in enumerate(window)
+        ]
+        if not rows:
+            strips += sentences([_why_empty(frame)], width, frame)
+        self.paint((strips + [Strip.blank(width, frame.ink("text"))] * height)[:height])
+
+    def move(self, to: str) -> None:
+        """Move the cursor, or the commands' text for left and right."""
+        frame = self._frame
+        if frame is None or not frame.rows:
+            return
+        if to in {"left", "right"}:
+            self._command_from = max(self._command_from + (8 if to == "right" else -8), 0)
+            self.rebuild()
+            return
+        page = max(self.size.height - 3, 1)
+        last = len(frame.rows) - 1
+        steps = {"up": -1, "down": 1, "page_up": -page, "page_down": page}
+        target = {"first": 0, "last": last}.get(to, frame.cursor + steps.get(to, 0))
+        self._pick(frame, min(max(target, 0), last))
+
+    def scroll_lines(self, count: int) -> None:
+        """Look further without moving the cursor."""
+        self._follows_cursor = False
+        super().scroll_lines(count)
+
+    def on_click(self, event: events.Click) -> None:
+        """Select a row, or sort by the column whose head was clicked."""
+        frame = self._frame
+        if frame is None:
+            return
+        if event.y == 1:
+            left = 1
+            for column, width in columns_for(self.size.width):
+                if left <= event.x <= left + width:
+                    self.post_message(self.SortPicked(column.key))
+                left += width + 1
+        elif event.y > 1 and self._top + event.y - 2 < len(frame.rows):
+            self._pick(frame, self._top + event.y - 2)
+
+    def _pick(self, frame: Frame, index: int) -> None:
+        self._follows_cursor = True
+        self.post_message(self.Picked(frame.rows[index].process.key))
+
+    def _note(self, frame: Frame, shown: int) -> str:
+        said = []
+        if frame.view.filter_text:
+            said.append(f"filter “{frame.view.filter_text}”")
+        if len(frame.rows) > shown:
+            said.append(f"{self._top + 1}–{self._top + shown} of {len(frame.rows)}")
+        elif frame.rows:
+            said.append(f"{len(frame.rows)}")
+        return " · ".join(said)
+
+    def _row_line(
+        self,
+        frame: Frame,
+        row: ProcessRow,
+        columns: list[tuple[Column, int]],
+        width: int,
+        is_selected: bool,
+    ) -> Strip:
+        ink = frame.ink
+        on = "selected" if is_selected else "background"
+        ended = row.process.state == "gone"
+        plain = ink("dim" if ended or (row.process.probe.state == "none") else "text", on)
+        pieces: list[Piece] = [("▌" if is_selected else " ", ink("accent", on))]
+        for column, size in columns:
+            text = row.text(column.key)
+            if column.key == "largest" and row.largest and text != NONE_SHOWN:
+                pieces += [swatch(row.largest[0], ink, on), (" ", plain)]
+                pieces.append((fit(text, size - 2), plain))
+            elif column.key == "command":
+                pieces.append((fit(printable(text)[self._command_from :], size), plain))
+            elif column.key == "probe":
+                pieces.append((fit(text, size), ink(_state_tone(row), on)))
+            elif column.key == "memory":
+                pieces.append((fit(text, size, right=True), ink("dim" if ended else "text", on)))
+            else:
+                pieces.append((fit(text, size, right=column.is_number), plain))
+            pieces.append((" ", plain))
+        return line(pieces, width, plain)
+
+
+def _head_line(frame: Frame, columns: list[tuple[Column, int]], width: int) -> Strip:
+    ink, view = frame.ink, frame.view
+    pieces: list[Piece] = [(" ", ink("dim", "chip"))]
+    for column, size in columns:
+        sorted_by = column.key == view.sort_key
+        title = column.title
+        if sorted_by:
+            mark = "▼" if view.descending else "▲"
+            title = mark + title if column.is_number else title + mark
+        style = ink("accent" if sorted_by else "dim", "chip", bold=sorted_by)
+        pieces.append((fit(title, size, right=column.is_number) + " ", style))
+    return line(pieces, width, ink("dim", "chip"))
+
+
+def _state_tone(row: ProcessRow) -> str:
+    if row.process.state != "running":
+        return "warn"
+    return _STATE_TONES.get(
+        row.process.probe.state, "dim" if row.process.probe.state == "none" else "warn"
+    )
+
+
+def _why_empty(frame: Frame) -> str:
+    if frame.fleet.is_waiting:
+        return "reading processes…"
+    if frame.view.filter_text and frame.fleet.processes:
+        return f"no process matches “{frame.view.filter_text}”; esc clears the filter"
+    return "no process uses a device; start one with `vramtop run -- python train.py`"

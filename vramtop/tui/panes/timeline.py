@@ -1,0 +1,127 @@
+"""The last minutes of the selected process as a stacked area under the device's total."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from textual.strip import Strip
+
+from ...core.breakdowns import layers
+from ...core.fleet import Fleet
+from ...core.history import History
+from ...core.model import CATEGORIES, Process
+from ...core.units import format_bytes, format_duration
+from ...draw.area import stacked_area
+from ...draw.scale import byte_ticks, nice_top, time_axis
+from ..frame import Frame
+from ..paint import cells, fit, line
+from .base import Pane, sentences
+from .breakdown import why_no_breakdown
+
+_SPANS_S: Final = (60, 120, 300, 600, 1200)
+_AXIS: Final = 9
+_MIN_SHARE: Final = 0.25
+"""A process that needs less of its device than this gets a scale of its own, or its layers would
+be too flat to be told apart; the ceiling is then above the picture, and the title says where."""
+
+
+class TimelinePane(Pane):
+    """Training's view over time."""
+
+    TITLE: ClassVar[str] = "Timeline"
+    NAME: ClassVar[str] = "timeline"
+
+    def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
+        """The area with a scale at the left and a time axis below."""
+        process, device = frame.process, frame.torch_device
+        if process is None:
+            return []
+        if device is None:
+            return sentences(why_no_breakdown(process)[:1], width, frame)
+        history = frame.fleet.histories.get((process.key, device), History())
+        now = frame.fleet.snapshot.taken_at
+        span_s = _span_s(history, now)
+        plot_width, plot_height = width - _AXIS - 1, height - 1
+        if plot_width < 8 or plot_height < 2:
+            return sentences(["no room for a picture"], width, frame)
+        columns = [layers(point) for point in history.columns(plot_width, now, span_s)]
+        largest = max((sum(column) for column in columns if column), default=0)
+        total = _total_bytes(frame.fleet, process, device)
+        top, ceiling = _scale(largest, total)
+        ink = frame.ink
+        rows = stacked_area(columns, plot_height, top, mono=ink.mono, ceiling=ceiling or None)
+        labels = _labels(top, plot_height)
+        if ceiling:
+            labels[min(int((top - ceiling) / top * plot_height), plot_height - 1)] = format_bytes(
+                ceiling
+            )
+        lines = [
+            line(
+                [
+                    (fit(labels.get(y, ""), _AXIS - 1, right=True), ink("dim")),
+                    ("┤" if y in labels else "│", ink("rule")),
+                    *cells(row, CATEGORIES, ink),
+                ],
+                width,
+                ink("text"),
+            )
+            for y, row in enumerate(rows)
+        ]
+        axis = " " * _AXIS + time_axis(span_s, plot_width)
+        lines.append(line([(axis, ink("dim"))], width, ink("dim")))
+        return lines
+
+    def title_note(self, frame: Frame) -> str:
+        """The device's total, which is the ceiling, and the age of what is no longer measured."""
+        process, device = frame.process, frame.torch_device
+        if process is None or device is None:
+            return ""
+        total = _total_bytes(frame.fleet, process, device)
+        said = [] if total is None else [f"device {format_bytes(total)}"]
+        probe = process.probe
+        if probe.state != "streaming" and probe.at is not None:
+            age_s = max(frame.fleet.snapshot.taken_at - probe.at, 0.0)
+            said.insert(0, f"probe {probe.state} {format_duration(age_s)}")
+        return " · ".join(said)
+
+    def move(self, to: str) -> None:
+        """Left and right change the torch device."""
+        if to in {"left", "right"}:
+            self.post_message(self.DeviceTurned(1 if to == "right" else -1))
+
+
+def _span_s(history: History, now: float) -> int:
+    """The span that what there is fills best; a little of the oldest may be left out."""
+    oldest = next(iter(history), None)
+    age_s = 0.0 if oldest is None else now - oldest.at
+    return next((span for span in _SPANS_S if age_s <= 1.5 * span), _SPANS_S[-1])
+
+
+def _total_bytes(fleet: Fleet, process: Process, torch_device: str) -> int | None:
+    """The total of the device or MIG instance that a torch device is."""
+    uuid = next((d.uuid for d in process.probe.devices if d.device == torch_device), None)
+    if uuid is None and torch_device != "cpu" and len(process.devices) == 1:
+        uuid = process.devices[0].uuid
+    if torch_device == "cpu":
+        return fleet.snapshot.host.ram_total_bytes
+    totals: dict[str, int | None] = {}
+    for device in fleet.snapshot.devices:
+        totals[device.uuid] = device.memory.total_bytes
+        totals.update((mig.uuid, mig.memory.total_bytes) for mig in device.mig)
+    return None if uuid is None else totals.get(uuid)
+
+
+def _scale(largest: int, total: int | None) -> tuple[int, int | None]:
+    """Upper end of the scale, and the ceiling where it is within it."""
+    if total and largest >= _MIN_SHARE * total:
+        return max(total, largest), total
+    return nice_top(largest * 1.05), None
+
+
+def _labels(top: int, height: int) -> dict[int, str]:
+    """Labels by line; the line is the one whose lower edge is the value."""
+    labels: dict[int, str] = {}
+    for value, text in byte_ticks(top, min(max(height // 2, 1), 5)):
+        y = height - 1 - round(value / top * height)
+        labels.setdefault(min(max(y, 0), height - 1), text)
+    return labels

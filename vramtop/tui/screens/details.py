@@ -1,0 +1,147 @@
+"""All that is known of one process, kept up to date while it is open."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+from textual.strip import Strip
+
+from ...core.breakdowns import category_label
+from ...core.devices import device_places
+from ...core.fleet import ProcessKey
+from ...core.model import CATEGORIES, ProbeDevice, Process
+from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
+from ..frame import Frame
+from ..paint import Piece, fit, line, printable, swatch
+from .overlay import OverlayScreen
+
+_LABEL = 20
+
+
+class DetailsScreen(OverlayScreen):
+    """One process."""
+
+    TITLE_TEXT = "Process"
+
+    def __init__(self, frame: Frame, key: ProcessKey) -> None:
+        super().__init__(frame)
+        self._key = key
+
+    def lines(self, frame: Frame, width: int) -> list[Strip]:
+        """Groups of facts."""
+        process = frame.fleet.process(self._key)
+        if process is None:
+            said: list[tuple[str, str]] = [("process", "has ended and is forgotten")]
+        else:
+            said = [*_process_facts(frame, process), *_probe_facts(process)]
+        lines = [text for label, value in said for text in _fact(frame, label, value, width)]
+        for part in process.probe.devices if process else ():
+            lines.append(line([], width, frame.ink("text")))
+            lines += _device_lines(frame, part, width)
+        return lines
+
+
+def _fact(frame: Frame, label: str, value: str, width: int) -> list[Strip]:
+    ink = frame.ink
+    parts = wrap(printable(value), max(width - _LABEL, 10)) or [""]
+    return [
+        line(
+            [(fit(label if i == 0 else "", _LABEL), ink("dim")), (part, ink("text"))],
+            width,
+            ink("text"),
+        )
+        for i, part in enumerate(parts)
+    ]
+
+
+def _process_facts(frame: Frame, process: Process) -> list[tuple[str, str]]:
+    now = frame.fleet.snapshot.taken_at
+    places = device_places(frame.fleet.snapshot.devices)
+    facts = [
+        ("pid", f"{process.pid} ({process.state})"),
+        ("user", process.user or NOT_AVAILABLE),
+        ("command", process.command or NOT_AVAILABLE),
+    ]
+    if process.started_at is not None:
+        facts.append(("running for", format_duration(max(now - process.started_at, 0.0))))
+    if process.container:
+        facts.append(("container", process.container))
+    facts.append(("host memory", f"{format_bytes(process.host_rss_bytes)} resident"))
+    facts.append(("CPU", format_percent(process.cpu_percent)))
+    for use in process.devices:
+        name = places.get(use.uuid, ("?", ""))[0]
+        label = name if name == "host" else f"GPU {name}"
+        facts.append((label, f"{format_bytes(use.used_bytes)}  {use.kind}  {use.uuid}"))
+    return facts
+
+
+def _probe_facts(process: Process) -> list[tuple[str, str]]:
+    probe = process.probe
+    if probe.state == "none":
+        how = "none: start it with `vramtop run -- …` or add vramtop.watch(model, optimizer)"
+        return [("probe", how)]
+    facts: list[tuple[str, str]] = [("probe", probe.state)]
+    versions = [("Python", probe.python), ("torch", probe.torch), ("CUDA", probe.cuda)]
+    facts += [(label, value) for label, value in versions if value]
+    if probe.rank is not None:
+        local = "" if probe.local_rank is None else f", local {probe.local_rank}"
+        facts.append(("rank", f"{probe.rank} of {probe.world_size or '?'}{local}"))
+    if probe.step is not None:
+        facts.append(("step", f"{probe.step} at {format_rate(probe.steps_per_s)}"))
+    if probe.overhead_percent is not None:
+        facts.append(
+            ("cost of the probe", f"{format_percent(probe.overhead_percent, 2)} of a step")
+        )
+    if probe.dropped_samples:
+        facts.append(("samples dropped", str(probe.dropped_samples)))
+    if probe.problem:
+        facts.append(("problem", probe.problem))
+    for model in probe.models:
+        types = ", ".join(f"{count:,} {name}" for name, count in model.parameters_by_dtype.items())
+        facts.append(
+            ("model", f"{model.class_name}, {model.trainable_parameters:,} parameters trained")
+        )
+        facts.append(("", types or f"{model.parameters:,} parameters"))
+        if model.batch_shapes:
+            facts.append(
+                ("last batch", " ".join("×".join(map(str, s)) for s in model.batch_shapes))
+            )
+    for optimizer in probe.optimizers:
+        chosen = ", ".join(f"{name}={value}" for name, value in optimizer.defaults.items())
+        facts.append(("optimizer", f"{optimizer.class_name}, {optimizer.steps} steps"))
+        if chosen:
+            facts.append(("", chosen))
+    return facts
+
+
+def _device_lines(frame: Frame, part: ProbeDevice, width: int) -> list[Strip]:
+    ink = frame.ink
+    lines = [line([(part.device, ink("accent", bold=True))], width, ink("text"))]
+    allocator = part.allocator
+    if allocator is not None:
+        figures = (
+            ("allocated", allocator.allocated_bytes),
+            ("reserved", allocator.reserved_bytes),
+            ("active", allocator.active_bytes),
+            ("requested", allocator.requested_bytes),
+            ("inactive split", allocator.inactive_split_bytes),
+            ("peak allocated", allocator.peak_allocated_bytes),
+            ("peak reserved", allocator.peak_reserved_bytes),
+        )
+        for label, size in figures:
+            lines += _fact(frame, label, format_bytes(size, 10), width)
+        counts = (
+            f"{allocator.segments} segments, {allocator.alloc_retries} retries, "
+            f"{allocator.ooms} out of memory"
+        )
+        lines += _fact(frame, "allocator", counts, width)
+    if part.breakdown is not None:
+        for category in CATEGORIES:
+            size = part.breakdown.bytes_of(category)
+            if size is None:
+                continue
+            pieces: list[Piece] = [swatch(category, ink), (" ", ink("text"))]
+            pieces.append((fit(category_label(category, part.device), _LABEL - 2), ink("dim")))
+            pieces.append((format_bytes(size, 10), ink("text")))
+            lines.append(line(pieces, width, ink("text")))
+    return lines

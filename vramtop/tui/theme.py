@@ -1,0 +1,139 @@
+"""Colours: two themes, and the inks in which every pane paints the same category the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from rich.style import Style
+from textual.theme import Theme
+
+from ..core.devices import SEGMENT_LABELS
+
+SEGMENT_POSITIONS: Final = {key: position for position, key in enumerate(SEGMENT_LABELS)}
+"""Where a segment stands in every bar; without colours its glyph goes by this."""
+
+DARK: Final = "vramtop-dark"
+LIGHT: Final = "vramtop-light"
+
+# Okabe and Ito's palette, told apart with any kind of colour vision; greys are no category.
+_DARK_TONES: Final = {
+    "parameter": "#56B4E9",
+    "gradient": "#E69F00",
+    "optimizer_state": "#009E73",
+    "other_allocated": "#F0E442",
+    "cached": "#CC79A7",
+    "outside_allocator": "#D55E00",
+    "other_processes": "#0072B2",
+    "driver_reserved": "#7D8590",
+    "unattributed": "#B1BAC4",
+    "free": "#262C36",
+    "background": "#0D1117",
+    "text": "#E6EDF3",
+    "dim": "#8B949E",
+    "rule": "#3D444D",
+    "accent": "#56B4E9",
+    "warn": "#E69F00",
+    "error": "#FF7B72",
+    "good": "#2EBF8F",
+    "selected": "#1F4468",
+    "chip": "#21262D",
+}
+# The same hues, dark enough to be seen on white.
+_LIGHT_TONES: Final = {
+    "parameter": "#2B7FB8",
+    "gradient": "#C27C00",
+    "optimizer_state": "#00795A",
+    "other_allocated": "#A89B00",
+    "cached": "#A8507F",
+    "outside_allocator": "#B24E00",
+    "other_processes": "#004A77",
+    "driver_reserved": "#6E7781",
+    "unattributed": "#9AA2AB",
+    "free": "#DDE2E8",
+    "background": "#FFFFFF",
+    "text": "#1F2328",
+    "dim": "#59636E",
+    "rule": "#C1C8D0",
+    "accent": "#00568F",
+    "warn": "#8A5A00",
+    "error": "#B3261E",
+    "good": "#00694E",
+    "selected": "#CBE3F7",
+    "chip": "#EAEEF2",
+}
+# The values are exactly those that rich takes the sixteen colours for, so none falls together.
+_SIXTEEN_TONES: Final = {
+    "parameter": "#55FFFF",
+    "gradient": "#AA5500",
+    "optimizer_state": "#00AA00",
+    "other_allocated": "#FFFF55",
+    "cached": "#FF55FF",
+    "outside_allocator": "#FF5555",
+    "other_processes": "#5555FF",
+    "driver_reserved": "#AAAAAA",
+    "unattributed": "#FFFFFF",
+    "free": "#555555",
+    "background": "#000000",
+    "text": "#FFFFFF",
+    "dim": "#AAAAAA",
+    "rule": "#555555",
+    "accent": "#55FFFF",
+    "warn": "#FFFF55",
+    "error": "#FF5555",
+    "good": "#55FF55",
+    "selected": "#0000AA",
+    "chip": "#555555",
+}
+
+
+class Ink:
+    """Styles by tone: a segment's key, or a role such as text, dim, warn."""
+
+    def __init__(self, tones: Mapping[str, str], *, mono: bool) -> None:
+        self.mono = mono
+        """Hue is gone (NO_COLOR): glyphs must tell the segments apart."""
+        self._tones = tones
+        self._styles: dict[tuple[str, str, bool], Style] = {}
+
+    def __call__(self, tone: str, on: str = "background", bold: bool = False) -> Style:
+        """The style of a tone on another one; KeyError where there is no such tone."""
+        key = (tone, on, bold)
+        style = self._styles.get(key)
+        if style is None:
+            tones = self._tones
+            reverse = self.mono and on == "selected"  # greys alone hardly show a selection
+            style = Style(color=tones[tone], bgcolor=tones[on], bold=bold, reverse=reverse)
+            self._styles[key] = style
+        return style
+
+
+def make_ink(*, is_dark: bool, color_system: str | None, no_color: bool) -> Ink:
+    """The ink for a theme and what the terminal can show (rich's name of its colour system)."""
+    mono = no_color or color_system is None
+    if color_system == "standard" and not mono:
+        return Ink(_SIXTEEN_TONES, mono=False)
+    return Ink(_DARK_TONES if is_dark else _LIGHT_TONES, mono=mono)
+
+
+def _theme(name: str, tones: Mapping[str, str], *, is_dark: bool) -> Theme:
+    return Theme(
+        name=name,
+        dark=is_dark,
+        primary=tones["accent"],
+        secondary=tones["other_processes"],
+        accent=tones["accent"],
+        warning=tones["warn"],
+        error=tones["error"],
+        success=tones["good"],
+        foreground=tones["text"],
+        background=tones["background"],
+        surface=tones["background"],
+        panel=tones["chip"],
+    )
+
+
+THEMES: Final = (
+    _theme(DARK, _DARK_TONES, is_dark=True),
+    _theme(LIGHT, _LIGHT_TONES, is_dark=False),
+)

@@ -1,0 +1,120 @@
+"""The one-line widgets around the panes: status, problems and messages, footer."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from textual import events
+from textual.message import Message
+
+from ...core.model import Problem
+from ..actions import Action
+from ..frame import Frame
+from ..paint import Piece, fit, line, printable
+from .canvas import Canvas
+
+MIN_WIDTH, MIN_HEIGHT = 60, 20
+"""Below this the screen says that it is too small for all panes."""
+
+
+class StatusBar(Canvas):
+    """Where this is, how often it is read, and whether the screen stands still."""
+
+    def show(self, frame: Frame) -> None:
+        """Show this frame."""
+        ink, width, fleet = frame.ink, self.size.width, frame.fleet
+        size = self.app.size
+        view, host = frame.view, fleet.snapshot.host
+        text, dim = ink("text", "chip"), ink("dim", "chip")
+        pieces: list[Piece] = [(" vramtop ", ink("accent", "chip", bold=True))]
+        if size.width < MIN_WIDTH or size.height < MIN_HEIGHT:
+            small = f"{size.width}×{size.height} is small, {MIN_WIDTH}×{MIN_HEIGHT} shows all"
+            pieces.append((small, ink("warn", "chip")))
+        elif not fleet.is_waiting:
+            pieces.append((f"{printable(host.hostname)} ", text))
+            watched = sum(p.probe.state == "streaming" for p in fleet.snapshot.processes)
+            known = len(fleet.snapshot.processes)
+            pieces.append((f"· {known} process{'es' * (known != 1)}, {watched} watched ", dim))
+        pieces.append((f"· every {view.period_s:g} s", dim))
+        right: list[Piece] = []
+        if view.paused:
+            right.append((" PAUSED, space goes on ", ink("background", "warn", bold=True)))
+        room = width - sum(cell_len(piece[0]) for piece in (*pieces, *right))
+        if room > 0:
+            pieces.append((" " * room, dim))
+        self.paint([line([*pieces, *right], width, dim)])
+
+
+class ProblemBar(Canvas):
+    """The answer to the last key, else what could not be read; not there if there is neither."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._known: list[Problem] = []
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The present problems, the newest first."""
+        return tuple(self._known)
+
+    def show(self, frame: Frame) -> None:
+        """Show this frame."""
+        present = frame.fleet.snapshot.problems
+        kept = [problem for problem in self._known if problem in present]
+        new = [problem for problem in dict.fromkeys(present) if problem not in self._known]
+        self._known = [*reversed(new), *kept]
+        ink, width = frame.ink, self.app.size.width
+        pieces: list[Piece] = []
+        if frame.view.message:
+            pieces = [(" ▸ ", ink("accent", bold=True)), (frame.view.message, ink("text"))]
+        elif self._known:
+            first = self._known[0]
+            more = f"  (+{len(self._known) - 1} more: p)" if len(self._known) > 1 else ""
+            said = f"{first.source}: {first.message}"
+            room = width - 3 - len(more)
+            pieces = [
+                (" ! ", ink("warn", bold=True)),
+                (fit(said, min(room, cell_len(printable(said)))), ink("warn")),
+                (more, ink("dim")),
+            ]
+        self.display = bool(pieces)
+        self.paint([line(pieces, width, ink("text"))])
+
+
+class Footer(Canvas):
+    """The keys most asked for; clicking one does it."""
+
+    class Chosen(Message):
+        """An entry was clicked."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    def __init__(self, actions: tuple[Action, ...], *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._actions = [action for action in actions if action.in_footer]
+        self._places: list[tuple[int, str]] = []
+        """(right edge, action) of each entry."""
+
+    def show(self, frame: Frame) -> None:
+        """Show this frame."""
+        ink, width = frame.ink, self.size.width
+        pieces: list[Piece] = []
+        self._places = []
+        used = 0
+        for action in self._actions:
+            label = "Resume" if action.name == "pause" and frame.view.paused else action.label
+            key, word = f" {action.shown_keys}", f" {label} "
+            if used + len(key) + len(word) > width:
+                break
+            pieces += [(key, ink("accent", "chip", bold=True)), (word, ink("text", "chip"))]
+            used += len(key) + len(word)
+            self._places.append((used, action.name))
+        self.paint([line(pieces, width, ink("text", "chip"))])
+
+    def on_click(self, event: events.Click) -> None:
+        """Do what was clicked."""
+        for right, action in self._places:
+            if event.x < right:
+                self.post_message(self.Chosen(action))
+                return
