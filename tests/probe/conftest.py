@@ -226,3 +226,9 @@ def three():
     """The three counted categories of a breakdown."""
     names = ("parameter_bytes", "gradient_bytes", "optimizer_state_bytes")
     return lambda breakdown: tuple(breakdown[name] for name in names)
+
+
+@pytest.fixture
+def preamble():
+    """The lines that put an injected probe into a process."""
+    return PREAMBLE

@@ -101,6 +101,11 @@ def test_every_boundary(case, set_to_none, viewer, by_hand, three):
             return  # the model becomes known with its optimizer's first step
         after_zero_grad.append((three(viewer.breakdown()), by_hand(model, optimizer)))
 
+    def before_step(*_):
+        told = three(viewer.breakdown())
+        assert told == by_hand(model, optimizer)
+        assert told[1] > 0
+
     first = next(m for m in model.modules() if not list(m.children()))
     first.register_forward_pre_hook(inside_forward)
     for step in range(3):
@@ -111,15 +116,9 @@ def test_every_boundary(case, set_to_none, viewer, by_hand, three):
         del loss
         if step == 1:
             # After backward and before the step: heard when the step begins.
-            handle = optimizer.register_step_pre_hook(
-                lambda *_: seen.append((three(viewer.breakdown()), by_hand(model, optimizer)))
-            )
-            seen = []
+            handle = optimizer.register_step_pre_hook(before_step)
             optimizer.step()
             handle.remove()
-            ((told, counted),) = seen
-            assert told == counted
-            assert told[1] > 0
         else:
             optimizer.step()
         told = three(viewer.breakdown())

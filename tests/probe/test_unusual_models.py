@@ -65,14 +65,15 @@ def test_optimizer_inside_backward(viewer, by_hand, three):
         optimizers[parameter].step()
         optimizers[parameter].zero_grad()
 
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(step)
+    hooks = [p.register_post_accumulate_grad_hook(step) for p in model.parameters()]
     for _ in range(3):
         out = model(torch.randn(2, 8))
         out.mean().backward()
     model(torch.randn(2, 8))
     assert three(viewer.breakdown()) == by_hand(model, list(optimizers.values()))
     assert viewer.now()["step"] == 3
+    for hook in hooks:  # a cycle that the garbage collector does not see
+        hook.remove()
 
 
 def test_a_wrapper_stands_for_the_model_inside(viewer, by_hand, three):

@@ -100,12 +100,15 @@ class Observer:
         self._first_forward = FirstForward(self._guarded(self._first_forward_begins))
 
     def forked(self) -> None:
-        """In the child: nothing is counted yet and nobody trains; hooks were copied and stay."""
+        """In the child: it has not trained; what it will train shows at the first step."""
         self._active = None
         self._samplers = {}
         self._clock = StepClock()
-        for record in [*self._roots.values(), *self._optimizers.values()]:
-            record.owner = None
+        for record in self._roots.values():
+            for handle in record.handles:
+                handle.remove()
+        self._roots = {}
+        self._optimizers = {}
 
     def add_root(self, module: Any) -> None:
         """Count a module and hear of its forwards; roots inside it are listed no more."""
