@@ -133,7 +133,8 @@ class _Walk:
     def _add_parts(self, parts: Iterable[Any], place: int, depth: int) -> None:
         if depth < _MAX_DEPTH:
             for part in parts:
-                self.add(part, place, depth + 1)
+                if issubclass(type(part), self._tensor):  # a DTensor names its mesh as well
+                    self.add(part, place, depth + 1)
 
     def _parts_of(self, tensor: Any, error: Exception) -> list[Any]:
         """The plain tensors inside a sparse one; of anything else the kind is noted."""
