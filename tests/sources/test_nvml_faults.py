@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from threading import Timer
 from time import monotonic, sleep
 
 import pytest
@@ -182,6 +183,52 @@ def test_what_is_not_supported_is_asked_once(opened):
     assert messages(reading) == ["GPU 0-2: the driver does not report power"]
 
 
+def test_a_count_that_is_not_supported_is_asked_once(opened, monkeypatch):
+    import pynvml
+
+    backend, _ = opened(with_errors({"nvmlDeviceGetCount_v2": "NOT_SUPPORTED"}))
+    asked = []
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: asked.append(1))
+    assert len(backend.read().devices) == 3
+    assert not asked
+
+
+def test_names_that_fail_for_now_are_asked_again_and_then_kept(opened):
+    scenario = mig_gpu(name="NVIDIA H100")
+    scenario["gpus"][0]["mig"][1]["name"] = "MIG 2g.20gb"
+    nameless = with_errors({"nvmlDeviceGetName": "UNKNOWN"}, scenario=scenario)
+    backend, standin = opened(nameless)
+    assert backend.read().devices[0].name == "NVIDIA GPU"
+    standin.write(scenario)
+    device = backend.read().devices[0]
+    assert (device.name, device.mig[0].name) == ("NVIDIA H100", "MIG 2g.20gb")
+    standin.write(with_errors({"*": "GPU_IS_LOST"}, scenario=scenario, gpu=0))
+    assert backend.read().devices[0].stale_s is not None
+    standin.write(nameless)
+    device = backend.read().devices[0]
+    assert (device.name, device.mig[0].name) == ("NVIDIA H100", "MIG 2g.20gb")
+    assert device.stale_s is None
+
+
+def test_a_process_that_grows_between_the_two_calls(opened):
+    def scenario(used_bytes, **more):
+        processes = [{"pid": 7, "used_bytes": used_bytes - 1}]
+        return {"gpus": [{"used_bytes": used_bytes, "processes": processes}], **more}
+
+    backend, standin = opened(scenario(GIB))
+    backend.read()
+    # The stand-in looks at the scenario when a call begins: this one ends with the old figure.
+    standin.write(scenario(GIB, delays_us={"nvmlDeviceGetMemoryInfo_v2": 200_000}))
+    growth = Timer(0.1, standin.write, [scenario(9 * GIB)])
+    growth.start()
+    reading = backend.read()
+    growth.join()
+    assert reading.uses[7][0].used_bytes == 9 * GIB - 1
+    assert reading.devices[0].memory.used_bytes == 9 * GIB
+    assert reading.devices[0].memory.unattributed_bytes == 1
+    assert reading.problems == ()
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_a_driver_without_the_older_temperature_call(opened, both):
     import pynvml
@@ -338,12 +385,13 @@ def test_driver_reload(opened):
     assert reading.devices == good.devices
 
 
-def test_a_reload_between_two_ticks_is_not_even_seen(opened):
+def test_reloads_between_two_ticks_are_not_even_seen(opened):
     backend, standin = opened(HEALTHY)
     good = backend.read()
-    standin.write({**HEALTHY, "epoch": 1})
-    reading = backend.read()
-    assert (reading.devices, reading.uses, reading.problems) == (good.devices, good.uses, ())
+    for epoch in (1, 2, 3):
+        standin.write({**HEALTHY, "epoch": epoch})
+        reading = backend.read()
+        assert (reading.devices, reading.uses, reading.problems) == (good.devices, good.uses, ())
 
 
 def test_a_reload_that_only_the_devices_notice(opened):

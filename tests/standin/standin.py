@@ -33,7 +33,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("nvml_standin.c")
+FOLDER = Path(__file__).parent
+SOURCES = sorted(FOLDER.glob("*.c"))
+HEADERS = sorted(FOLDER.glob("*.h"))
 SONAME = "libnvidia-ml.so.1"
 NO_INSTANCE = 0xFFFFFFFF
 CODES = {
@@ -94,7 +96,11 @@ class Standin:
 
 def compiled(hidden=()):
     """The path of the library without the ``hidden`` symbols, compiled once a source and set."""
-    key = hashlib.sha256(SOURCE.read_bytes() + repr(sorted(hidden)).encode()).hexdigest()[:16]
+    text = (
+        b"".join(source.read_bytes() for source in SOURCES + HEADERS)
+        + repr(sorted(hidden)).encode()
+    )
+    key = hashlib.sha256(text).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"vramtop-nvml-standin-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     library = folder / f"{key}.so"
@@ -106,7 +112,7 @@ def compiled(hidden=()):
             options = ["-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-pthread"]
             options += [f"-Wl,-soname,{SONAME}", f"-Wl,--version-script={script}"]
             options += [f"-D{name}=hidden_{name}" for name in hidden]
-            subprocess.run(["cc", *options, "-o", built, SOURCE], check=True)
+            subprocess.run(["cc", *options, "-o", built, *SOURCES], check=True)
             built.replace(library)
     return library
 
