@@ -23,6 +23,7 @@ from .frame import Frame, View
 from .panes import PANES, BreakdownPane, Pane, ProcessesPane, TimelinePane
 from .theme import DARK, LIGHT, THEMES
 from .widgets.bars import Footer, ProblemBar, StatusBar
+from .widgets.filter_field import FilterField
 
 PERIODS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -36,12 +37,9 @@ class VramtopApp(Dialogs):
 
     TITLE = "vramtop"
     CSS_PATH = "app.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-wide")]
-    VERTICAL_BREAKPOINTS = [
-        (0, "-tiny"),
-        (18, "-low"),
-        (36, "-high"),
-    ]
+    # Not ClassVar: textual declares them as an instance's.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (18, "-usual")]  # noqa: RUF012
     AUTO_FOCUS = "#processes"
 
     def __init__(
@@ -74,10 +72,7 @@ class VramtopApp(Dialogs):
         yield from panes[:2]
         yield Horizontal(*panes[2:], id="selected")
         yield ProblemBar(id="problems")
-        filter_input = Input(placeholder="filter: pid, user, command, device", id="filter")
-        filter_input.display = False
-        filter_input.cursor_blink = False
-        yield filter_input
+        yield FilterField(id="filter")
         yield Footer(self.actions, id="footer")
 
     def on_mount(self) -> None:
@@ -127,11 +122,7 @@ class VramtopApp(Dialogs):
     def remembered(self) -> dict[str, Any]:
         """What the next run starts with."""
         view = self._view
-        return {
-            "theme": self.theme,
-            "sort_key": view.sort_key,
-            "descending": view.descending,
-        }
+        return {"theme": self.theme, "sort_key": view.sort_key, "descending": view.descending}
 
     # What the table of actions names.
 
@@ -158,9 +149,7 @@ class VramtopApp(Dialogs):
 
     def action_filter(self) -> None:
         """Type what rows must match."""
-        field = self.query_one("#filter", Input)
-        field.display = True
-        field.focus()
+        self.query_one(FilterField).open()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
@@ -168,15 +157,14 @@ class VramtopApp(Dialogs):
 
     def on_input_submitted(self) -> None:
         """Keep the filter and go back to the table."""
-        self.query_one("#filter").display = bool(self._view.filter_text)
+        self.query_one(FilterField).display = bool(self._view.filter_text)
         self.query_one(ProcessesPane).focus()
 
     async def action_back(self) -> None:
         """Undo one thing: the filter, an enlarged pane, a message."""
-        field = self.query_one("#filter", Input)
+        field = self.query_one(FilterField)
         if field.display:
-            field.value = ""
-            field.display = False
+            field.clear_and_close()
             self.query_one(ProcessesPane).focus()
         elif self._enlarged:
             self._enlarge(None)

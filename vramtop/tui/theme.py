@@ -86,6 +86,29 @@ _SIXTEEN_TONES: Final = {
     "chip": "#555555",
 }
 
+_SIXTEEN_LIGHT_TONES: Final = {
+    "parameter": "#00AAAA",
+    "gradient": "#AA5500",
+    "optimizer_state": "#00AA00",
+    "other_allocated": "#FFFF55",
+    "cached": "#AA00AA",
+    "outside_allocator": "#AA0000",
+    "other_processes": "#0000AA",
+    "driver_reserved": "#555555",
+    "unattributed": "#000000",
+    "free": "#AAAAAA",
+    "background": "#FFFFFF",
+    "text": "#000000",
+    "dim": "#555555",
+    "rule": "#AAAAAA",
+    "accent": "#0000AA",
+    "warn": "#AA5500",
+    "error": "#AA0000",
+    "good": "#00AA00",
+    "selected": "#55FFFF",
+    "chip": "#AAAAAA",
+}
+
 
 class Ink:
     """Styles by tone: a segment's key, or a role such as text, dim, warn."""
@@ -112,7 +135,7 @@ def make_ink(*, is_dark: bool, color_system: str | None, no_color: bool) -> Ink:
     """The ink for a theme and what the terminal can show (rich's name of its colour system)."""
     mono = no_color or color_system is None
     if color_system == "standard" and not mono:
-        return Ink(_SIXTEEN_TONES, mono=False)
+        return Ink(_SIXTEEN_TONES if is_dark else _SIXTEEN_LIGHT_TONES, mono=False)
     return Ink(_DARK_TONES if is_dark else _LIGHT_TONES, mono=mono)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
+from textual.css.scalar import Scalar
 from textual.message import Message
 from textual.strip import Strip
 
@@ -26,8 +28,10 @@ class Pane(Canvas, can_focus=True):
 
     TITLE: ClassVar[str]
     NAME: ClassVar[str]
+    FITS_ITS_LINES: ClassVar[bool] = False
+    """As high as what it shows; otherwise its height is the layout's to choose."""
     number = 0
-    """The key that leads to it."""
+    """The key that leads to it, 0 for none."""
 
     class DeviceTurned(Message):
         """The user asked for the next or the previous torch device of the process."""
@@ -59,7 +63,7 @@ class Pane(Canvas, can_focus=True):
         page = max(self.size.height - 2, 1)
         self._top += {"up": -1, "down": 1, "page_up": -page, "page_down": page}.get(to, 0)
         if to in {"first", "last"}:
-            self._top = 0 if to == "first" else self._wanted_height
+            self._top = 0 if to == "first" else sys.maxsize
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -74,7 +78,11 @@ class Pane(Canvas, can_focus=True):
         if len(lines) > height > 0:
             note = f"{self._top + 1}–{self._top + height} of {len(lines)}"
         shown = lines[self._top : self._top + height]
-        self.paint([self._title_line(frame, width, note), *shown], 1 + len(lines))
+        self.paint([self._title_line(frame, width, note), *shown])
+        if self.FITS_ITS_LINES and self.styles.height != (
+            wanted := Scalar.from_number(1 + len(lines))
+        ):
+            self.styles.height = wanted
 
     def on_resize(self) -> None:
         """Build for the new size."""
@@ -111,7 +119,7 @@ class Pane(Canvas, can_focus=True):
         ink = frame.ink
         tone = "accent" if self.has_focus else "dim"
         rule = ink("accent" if self.has_focus else "rule")
-        title = f" {self.number} {self.TITLE} "
+        title = f" {self.number or ''} {self.TITLE} ".replace("  ", " ")
         pieces: list[Piece] = [("─" if not self.has_focus else "━", rule)]
         pieces.append((title, ink(tone, bold=True)))
         if note and (room := width - cell_len(title) - 6) > 8:

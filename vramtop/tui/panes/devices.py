@@ -7,13 +7,16 @@ from typing import ClassVar, Final
 from textual.strip import Strip
 
 from ...core.devices import SEGMENT_LABELS, DeviceRow, device_rows, device_segments
-from ...core.units import NOT_AVAILABLE, format_percent
+from ...core.units import NOT_AVAILABLE, format_bytes, format_percent
 from ..frame import Frame
 from ..paint import Piece, bar, fit, line, swatch
 from .base import Pane, sentences
 
 _LEGEND_FROM_LINES: Final = 30
 """Screens lower than this have no room for a legend; the help screen has one."""
+_LINES_WHEN_LOW: Final = 4
+"""More devices than this share lines on a low screen."""
+_HALF_LINE: Final = 36
 _MIN_BAR: Final = 12
 
 
@@ -22,6 +25,7 @@ class DevicesPane(Pane):
 
     TITLE: ClassVar[str] = "Devices"
     NAME: ClassVar[str] = "devices"
+    FITS_ITS_LINES: ClassVar[bool] = True
 
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:  # noqa: ARG002
         """One line a device, then the legend."""
@@ -32,11 +36,14 @@ class DevicesPane(Pane):
             return sentences(["no device to show"], width, frame)
         segments = [device_segments(frame.fleet, row.mig or row.device) for row in rows]
         name_width = min(max(len(_name(row)) for row in rows), 28 if width >= 110 else 14)
+        is_low = self.app.size.height < _LEGEND_FROM_LINES
+        if is_low and len(rows) > _LINES_WHEN_LOW and width >= 2 * _HALF_LINE:
+            return _paired_lines(frame, rows, segments, width)
         lines = [
             _device_line(frame, row, parts, width, name_width)
             for row, parts in zip(rows, segments, strict=True)
         ]
-        if self.app.size.height >= _LEGEND_FROM_LINES:
+        if not is_low:
             present = [key for key in SEGMENT_LABELS if any(dict(p).get(key) for p in segments)]
             lines += legend_lines(frame, present, width)
         return lines
@@ -100,6 +107,38 @@ def _device_line(
         right += _gauges(frame, row, room)
     bar_width = width - 6 - name_width - 1 - sum(len(text) for text, _ in right) - 1
     return line([*left, *bar(parts, bar_width, ink), *right], width, ink("text"))
+
+
+def _paired_lines(
+    frame: Frame, rows: list[DeviceRow], segments: list[list[tuple[str, int]]], width: int
+) -> list[Strip]:
+    """Two devices a line, the second half below the first: index, bar, used, share."""
+    ink = frame.ink
+    halves: list[list[Piece]] = []
+    half_width = width // 2
+    for row, parts in zip(rows, segments, strict=True):
+        is_stale = row.device.stale_s is not None
+        tone = "dim" if is_stale or row.mig else "text"
+        share = None if row.used_share is None else 100 * row.used_share
+        mark = ink("dim" if row.mig else "accent", bold=True)
+        used = format_bytes(row.memory.used_bytes) if not is_stale else "lost"
+        halves.append(
+            [
+                (fit(f" {row.short_name}", 5), mark),
+                *bar(parts, half_width - 20, ink),
+                (fit(used, 9, right=True), ink("warn" if is_stale else tone)),
+                (fit(format_percent(share, 0), 5, right=True) + " ", ink(tone)),
+            ]
+        )
+    count = (len(halves) + 1) // 2
+    return [
+        line(
+            [*halves[i], *(halves[i + count] if i + count < len(halves) else [])],
+            width,
+            ink("text"),
+        )
+        for i in range(count)
+    ]
 
 
 def _gauges(frame: Frame, row: DeviceRow, room: int) -> list[Piece]:

@@ -52,9 +52,9 @@ class TimelinePane(Pane):
         rows = stacked_area(columns, plot_height, top, mono=ink.mono, ceiling=ceiling or None)
         labels = _labels(top, plot_height)
         if ceiling:
-            labels[min(int((top - ceiling) / top * plot_height), plot_height - 1)] = format_bytes(
-                ceiling
-            )
+            y = min(int((top - ceiling) / top * plot_height), plot_height - 1)
+            labels.pop(y + 1, None)  # a tick right below would be read as the ceiling's
+            labels[y] = format_bytes(ceiling)
         lines = [
             line(
                 [

@@ -44,7 +44,7 @@ class HelpScreen(OverlayScreen):
             block: list[list[Piece]] = [[(fit(group, column), ink("accent", bold=True))]]
             for action in actions:
                 said = action.help if action.group == "Moving" else f"{action.label}: {action.help}"
-                keys = fit(action.shown_keys or "^p", 10)
+                keys = fit(action.shown_keys or "in ^p", 10)
                 block.append([(keys, ink("warn")), (fit(said, column - 10), ink("text"))])
             block.append([(" " * column, ink("text"))])
             blocks.append(block)

@@ -17,6 +17,7 @@ class OverlayPane(Pane):
     """The lines themselves; the screen fills them."""
 
     NAME = "overlay"
+    FITS_ITS_LINES = True
     number = 0
 
     def __init__(self, screen: OverlayScreen) -> None:
@@ -36,24 +37,27 @@ class OverlayScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     OverlayScreen { align: center middle; background: $background 60%; }
     #overlay {
-        width: 90%; max-width: 104; height: auto; max-height: 92%;
+        width: 90%; max-width: 104; max-height: 92%;
         border: round $accent; padding: 0 1; background: $background;
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key, "dismiss", show=False)
-        for key in ("escape", "q", "enter", "question_mark", "f1", "p")
-    ] + [
-        Binding(key, f"scroll('{to}')", show=False)
-        for to, keys in {
-            "up": ("up", "k"),
-            "down": ("down", "j"),
-            "page_up": ("pageup",),
-            "page_down": ("pagedown",),
-            "first": ("home", "g"),
-            "last": ("end", "G"),
-        }.items()
-        for key in keys
+        *(
+            Binding(key, "dismiss", show=False)
+            for key in ("escape", "q", "enter", "question_mark", "f1", "p")
+        ),
+        *(
+            Binding(key, f"scroll('{to}')", show=False)
+            for to, keys in {
+                "up": ("up", "k"),
+                "down": ("down", "j"),
+                "page_up": ("pageup",),
+                "page_down": ("pagedown",),
+                "first": ("home", "g"),
+                "last": ("end", "G"),
+            }.items()
+            for key in keys
+        ),
     ]
 
     def __init__(self, frame: Frame) -> None:
