@@ -1,8 +1,14 @@
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -157,3 +163,32 @@ def test_the_training_by_itself_is_seeded():
         assert [line[:2] for line in lines] == [["step", "1"], ["step", "2"]]
         losses.append([line[3] for line in lines])
     assert losses[0] == losses[1]
+
+
+def test_the_app_shows_the_training_and_quitting_ends_it(environment, training_of):
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vramtop", "demo", "--backend", "host"],
+        env={**environment, "TERM": "xterm-256color"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    training = training_of(process)
+    screen = b""
+    deadline = time.monotonic() + 60
+    while b"GPT2LMHeadModel" not in screen:
+        assert time.monotonic() < deadline, screen[-2000:]
+        if select.select([controller], [], [], 1)[0]:
+            screen += os.read(controller, 1 << 16)
+    os.write(controller, b"q")
+    while process.poll() is None and time.monotonic() < deadline:
+        if select.select([controller], [], [], 0.1)[0]:
+            with contextlib.suppress(OSError):  # the other end has closed
+                os.read(controller, 1 << 16)
+    os.close(controller)
+    assert process.returncode == 0
+    assert has_ended(training)
