@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from textual.app import ComposeResult
@@ -21,6 +20,7 @@ from .dialogs import Dialogs
 from .feed import Feed
 from .frame import Frame, View
 from .panes import PANES, BreakdownPane, Pane, ProcessesPane, TimelinePane
+from .screens.overlay import OverlayScreen
 from .theme import DARK, LIGHT, THEMES
 from .widgets.bars import Footer, ProblemBar, StatusBar
 from .widgets.filter_field import FilterField
@@ -40,7 +40,6 @@ class VramtopApp(Dialogs):
     # Not ClassVar: textual declares them as an instance's.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny"), (18, "-usual")]  # noqa: RUF012
-    AUTO_FOCUS = "#processes"
 
     def __init__(
         self,
@@ -50,6 +49,7 @@ class VramtopApp(Dialogs):
         readonly: bool = False,
         theme: str | None = None,
         view: View | None = None,
+        pane: str | None = None,
     ) -> None:
         super().__init__(replace(view or View(), period_s=source.period_s))
         for known in THEMES:
@@ -59,8 +59,10 @@ class VramtopApp(Dialogs):
         self._bindings.key_to_bindings.pop("ctrl+c")  # textual only explains how to quit
         for binding in bindings(self.actions):
             self._bindings.key_to_bindings.setdefault(binding.key, []).append(binding)
-        self._feed = Feed(source, partial(self.post_message, SnapshotsWait()))
+        self._feed = Feed(source, lambda: self.post_message(SnapshotsWait()))
         self._select_pid = select_pid
+        self._pane = pane if pane in {kind.NAME for kind in PANES} else ProcessesPane.NAME
+        self.AUTO_FOCUS = f"#{self._pane}"  # type: ignore[misc]
         self._enlarged: Pane | None = None
 
     def compose(self) -> ComposeResult:
@@ -106,8 +108,8 @@ class VramtopApp(Dialogs):
         for pane in self.screen_stack[0].query(Pane):
             pane.show(frame)
         self._show_bars()
-        if (show := getattr(self.screen, "show", None)) and len(self.screen_stack) > 1:
-            show(frame)
+        if isinstance(self.screen, OverlayScreen):
+            self.screen.show(frame)
 
     def watch_theme(self) -> None:
         """Repaint in the other inks."""
@@ -122,7 +124,8 @@ class VramtopApp(Dialogs):
     def remembered(self) -> dict[str, Any]:
         """What the next run starts with."""
         view = self._view
-        return {"theme": self.theme, "sort_key": view.sort_key, "descending": view.descending}
+        order = {"sort_key": view.sort_key, "descending": view.descending}
+        return {"theme": self.theme, "pane": self._pane, **order}
 
     # What the table of actions names.
 
@@ -182,10 +185,6 @@ class VramtopApp(Dialogs):
         """Another torch device of the same process."""
         self._change(torch_device_turn=self._view.torch_device_turn + message.by)
 
-    async def on_footer_chosen(self, message: Footer.Chosen) -> None:
-        """An entry of the footer was clicked."""
-        await self.run_action(message.action)
-
     def action_move(self, to: str) -> None:
         """Move in the pane in focus."""
         focused = self.focused
@@ -202,6 +201,8 @@ class VramtopApp(Dialogs):
 
     def on_descendant_focus(self) -> None:
         """On narrow screens the breakdown and the timeline share one place."""
+        if isinstance(self.focused, Pane) and len(self.screen_stack) == 1:
+            self._pane = self.focused.NAME
         if isinstance(self.focused, TimelinePane | BreakdownPane):
             self.screen.set_class(isinstance(self.focused, TimelinePane), "-timeline")
 
@@ -238,6 +239,7 @@ def run_app(
         readonly=readonly,
         theme=theme or (remembered if isinstance(remembered, str) else None),
         view=view,
+        pane=state.get("pane"),
     )
     try:
         app.run()

@@ -79,10 +79,10 @@ class Pane(Canvas, can_focus=True):
             note = f"{self._top + 1}–{self._top + height} of {len(lines)}"
         shown = lines[self._top : self._top + height]
         self.paint([self._title_line(frame, width, note), *shown])
-        if self.FITS_ITS_LINES and self.styles.height != (
-            wanted := Scalar.from_number(1 + len(lines))
-        ):
-            self.styles.height = wanted
+        if self.FITS_ITS_LINES:
+            wanted = Scalar.from_number(1 + len(lines) + self.styles.gutter.height)
+            if self.styles.height != wanted:
+                self.styles.height = wanted
 
     def on_resize(self) -> None:
         """Build for the new size."""

@@ -83,6 +83,13 @@ class ProcessesPane(Pane):
         self._command_from = 0
         self._follows_cursor = True
 
+    def show(self, frame: Frame) -> None:
+        """Show this frame; another order is looked at from its top."""
+        before = self._frame
+        if before is not None and _order(before) != _order(frame):
+            self._follows_cursor, self._top = False, 0
+        super().show(frame)
+
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:  # noqa: ARG002
         """Not used: only the rows on the screen are made, see ``rebuild``."""
         return []
@@ -186,6 +193,10 @@ class ProcessesPane(Pane):
                 pieces.append((fit(text, size, right=column.is_number), plain))
             pieces.append((" ", plain))
         return line(pieces, width, plain)
+
+
+def _order(frame: Frame) -> tuple[str, bool, str]:
+    return (frame.view.sort_key, frame.view.descending, frame.view.filter_text)
 
 
 def _head_line(frame: Frame, columns: list[tuple[Column, int]], width: int) -> Strip:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 from textual import events
-from textual.message import Message
 
 from ...core.model import Problem
 from ..actions import Action
@@ -83,13 +82,6 @@ class ProblemBar(Canvas):
 class Footer(Canvas):
     """The keys most asked for; clicking one does it."""
 
-    class Chosen(Message):
-        """An entry was clicked."""
-
-        def __init__(self, action: str) -> None:
-            super().__init__()
-            self.action = action
-
     def __init__(self, actions: tuple[Action, ...], *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._actions = [action for action in actions if action.in_footer]
@@ -112,9 +104,9 @@ class Footer(Canvas):
             self._places.append((used, action.name))
         self.paint([line(pieces, width, ink("text", "chip"))])
 
-    def on_click(self, event: events.Click) -> None:
+    async def on_click(self, event: events.Click) -> None:
         """Do what was clicked."""
         for right, action in self._places:
             if event.x < right:
-                self.post_message(self.Chosen(action))
+                await self.app.run_action(action)
                 return

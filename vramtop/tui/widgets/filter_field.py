@@ -9,7 +9,11 @@ class FilterField(Input):
     """Tells what is typed with textual's ``Input.Changed`` and ``Input.Submitted``."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(placeholder="filter: pid, user, command, device, probe state", id=id)
+        super().__init__(
+            placeholder="filter: pid, user, command, device, probe state",
+            select_on_focus=False,  # coming back is to add another word
+            id=id,
+        )
         self.display = False
         self.cursor_blink = False  # a blinking cursor repaints twice a second
 

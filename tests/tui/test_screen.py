@@ -1,0 +1,151 @@
+"""What each size and theme shows, and what is said where there is nothing to show."""
+
+import dataclasses
+
+import pytest
+
+from vramtop.core.model import Host, Problem, Snapshot
+from vramtop.sources.fake import snapshots
+
+
+@pytest.mark.parametrize("theme", ["vramtop-dark", "vramtop-light"])
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (160, 50)])
+@pytest.mark.parametrize("scenario", ["training", "fleet", "nogpu"])
+async def test_every_size_and_theme_shows_all_panes_within_the_screen(shown, scenario, size, theme):
+    async with shown(scenario, size=size, theme=theme) as screen:
+        lines = screen.lines
+        assert len(lines) == size[1]
+        assert all(len(line) == size[0] for line in lines)
+        for title in ("1 Devices", "2 Processes", "3 Breakdown"):
+            assert title in screen.text
+        assert "parameters" in screen.text
+        assert len(screen.pids()) >= 2
+        assert ("4 Timeline" in screen.text) == (size[0] >= 76)
+
+
+async def test_a_wide_screen_shows_every_view_of_a_training(shown):
+    async with shown(size=(160, 50)) as screen:
+        row = screen.line_with("▌   4101")
+        for cell in ("ada", "10.4 GiB", "10.0 GiB", "cached, free", "3.20 step/s", "streaming"):
+            assert cell in row
+        assert "driver 570.86.10" in screen.text
+        assert "AdamW" in screen.text
+        device = screen.line_with(" 0    Fake H100")
+        assert "80.0 GiB" in device
+        assert "97%" in device
+        assert "└2:2" in screen.text  # an empty MIG slot before it does not hide it
+
+
+async def test_before_the_first_snapshot_it_says_that_it_reads(shown, stepped):
+    async with shown(source=stepped(first=0)) as screen:
+        assert "reading devices…" in screen.text
+        await screen.step(2)
+        assert "reading devices…" not in screen.text
+        assert "4101" in screen.text
+
+
+async def test_the_host_alone_is_shown_with_the_reason(shown):
+    async with shown("nogpu", size=(100, 30)) as screen:
+        assert "no NVIDIA driver library on this machine; showing the host" in screen.text
+        assert "rest of RSS" in screen.text
+        assert "host RAM" in screen.text
+        # No allocator on the CPU: nothing is reserved, and that is not zero.
+        assert screen.line_with("cached, free").split()[3] == "–"
+
+
+async def test_a_process_without_a_probe_is_told_how_to_get_one(shown):
+    async with shown(select_pid=4102) as screen:
+        assert screen.selected() == 4102
+        assert "vramtop run -- …" in screen.text
+        assert "vramtop.watch(model, optimizer)" in screen.text
+
+
+async def test_a_lost_device_and_a_problem_are_said_with_the_age(shown):
+    async with shown() as screen:
+        assert "lost" not in screen.text
+        await screen.step(10)
+        assert "GPU 3: GPU is lost; reset it or reboot" in screen.text
+        assert "lost, values 6s old" in screen.line_with("Fake H100 PCIe")
+
+
+async def test_the_newest_problem_comes_first_and_the_rest_are_counted(shown, stepped):
+    source = stepped(first=0)
+    async with shown(source=source) as screen:
+        first = next(snapshots("nogpu"))
+        source.give(first)
+        await screen.pilot.pause()
+        more = Problem("GPU 1", "timed out")
+        source.give(dataclasses.replace(first, problems=(*first.problems, more)))
+        await screen.pilot.pause()
+        line = screen.line_with("! ")
+        assert "GPU 1: timed out" in line
+        assert "+1 more" in line
+        await screen.press("p")
+        assert "timed out" in screen.text
+        assert "no NVIDIA driver library" in screen.text
+
+
+async def test_no_process_at_all(shown, stepped):
+    source = stepped(first=0)
+    async with shown(source=source) as screen:
+        source.give(Snapshot(1.0, Host("h", None, None), (), ()))
+        await screen.pilot.pause()
+        assert "no device to show" in screen.text
+        assert "no process uses a device" in screen.text
+        assert "no process selected" in screen.text
+        await screen.press("down", "enter", "T", "right", "G")  # nothing to act on
+
+
+async def test_a_terminal_that_is_too_small_says_so_and_still_lists_processes(shown):
+    async with shown(size=(50, 12)) as screen:
+        assert "50×12 is small" in screen.lines[0]
+        assert 4101 in screen.pids()
+
+
+async def test_commands_cannot_write_to_the_terminal(shown, stepped):
+    source = stepped(first=0)
+    async with shown(source=source) as screen:
+        snapshot = next(snapshots("training"))
+        evil = dataclasses.replace(
+            snapshot.processes[0], command="python \x1b[31m\x07\nbad\u202e 漢字", user="a\tb"
+        )
+        source.give(dataclasses.replace(snapshot, processes=(evil,)))
+        await screen.pilot.pause()
+        assert "python" in screen.text
+        assert not any(ord(char) < 32 for line in screen.lines for char in line)
+        assert "\u202e" not in screen.text
+        await screen.press("enter")
+        assert not any(ord(char) < 32 for line in screen.lines for char in line)
+
+
+async def test_without_colours_glyphs_tell_the_categories_apart(shown, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with shown() as screen:
+        await screen.step()
+        table = screen.lines[screen.row_of("3 Breakdown") + 1 :]
+        marks = {
+            next(line for line in table if label in line).strip()[0]
+            for label in ("gradients", "optimizer state", "other allocated", "outside allocator")
+        }
+        assert len(marks) == 4
+
+
+async def test_the_same_category_has_the_same_colour_in_every_pane(shown):
+    async with shown() as screen:
+        colours = {}
+        for strip in screen.app.screen._compositor.render_strips():
+            before = None
+            for segment in strip:
+                for label in ("parameters", "optimizer state", "cached, free"):
+                    if segment.text.strip() == label and before is not None:
+                        colours.setdefault(label, set()).add(before)
+                if segment.text.strip() == "■":
+                    before = segment.style.color.name
+        assert len(colours) == 3
+        assert all(len(found) == 1 for found in colours.values()), colours
+
+
+async def test_a_source_that_ends_with_the_app_is_stopped(shown):
+    async with shown() as screen:
+        source = screen.source
+    assert source.stopped
