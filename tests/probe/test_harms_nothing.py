@@ -96,13 +96,14 @@ def steps(call, model, compiled_step=False):
     return stats["stats"]["unique_graphs"]
 graphs = []
 for backend in ("eager", "aot_eager"):
+    # First the one that sees whatever the probe has put into torch before any model was known.
+    model = Block()
+    graphs.append(steps(torch.compile(lambda x: model(x), backend=backend, fullgraph=True), model))
     model = Block()
     graphs.append(steps(torch.compile(model, backend=backend, fullgraph=True), model))
     model = Block(); model(torch.randn(2, 8))
     model.compile(backend=backend, fullgraph=True)
     graphs.append(steps(model, model))
-    model = Block()
-    graphs.append(steps(torch.compile(lambda x: model(x), backend=backend, fullgraph=True), model))
     model = nn.Sequential(Block(), Block())
     model[0] = torch.compile(model[0], backend=backend, fullgraph=True)
     graphs.append(steps(model, model))
@@ -236,6 +237,23 @@ sys.stdin.readline()
     while len(list(runtime_dir.iterdir())) != 1 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert connect(runtime_dir, parent).now()["step"] == 3  # the child has not taken it along
+
+
+def test_inference_shows_too(start, connect, runtime_dir):
+    process = start(
+        """
+import torch
+model = torch.nn.Linear(8, 8)
+with torch.no_grad():
+    model(torch.randn(2, 8))
+sys.stdin.readline()
+"""
+    )
+    viewer = connect(runtime_dir, process.pid)
+    sample = viewer.now()
+    assert sample["step"] is None
+    assert sample["devices"][0]["breakdown"]["parameter_bytes"] == 4 * 72
+    assert viewer.job["models"][0]["batch_shapes"] == [[2, 8]]
 
 
 def test_watch_uses_the_injected_probe(run):

@@ -57,28 +57,35 @@ def hook_root(module: Any, before: Listener, after: Listener) -> list[Any]:
 class FirstForward:
     """Hears of the next forward of any module, once; for finding the root.
 
-    torch.compile's wrapper warns about global forward hooks, so the ear is taken away when such
-    a wrapper is made; the root is then found at the first optimizer step.
+    torch.compile warns about global forward hooks and compiles again when they go, so the ear is
+    taken away as soon as anything imports the compiler (creating an optimizer does). The root is
+    then found at the first optimizer step; what is left for this ear is inference.
     """
 
     def __init__(self, listener: Listener) -> None:
         from torch.nn.modules import module
 
         self._listener = listener
-        self._handles = [
-            module.register_module_forward_pre_hook(Hook(self._forward)),
-            module.register_module_module_registration_hook(self._registered),
-        ]
+        self._handle: Any = None
+        if "torch._dynamo" not in sys.modules:
+            self._handle = module.register_module_forward_pre_hook(Hook(self._forward))
+            sys.meta_path.insert(0, self)
 
     def remove(self) -> None:
-        """Take both global hooks out; may be repeated."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        """Take the hook out; may be repeated."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+        """Asked for every import, finds nothing, but hears of the compiler's."""
+        if name == "torch._dynamo":
+            try:
+                self.remove()
+            except Exception:  # an import that is not ours must not fail for us
+                pass
 
     def _forward(self, module: Any, args: Any) -> None:
         self._listener(module, args)
-
-    def _registered(self, _parent: Any, name: str, _child: Any) -> None:
-        if name == "_orig_mod":
-            self.remove()

@@ -111,15 +111,18 @@ class Server:
 
     def _listen_in(self, directory: Path) -> None:
         path = rendezvous.socket_path(directory, os.getpid())
+        # Under another name until it listens: viewers take a socket that refuses for a dead one.
+        # The names are this process's alone; what bears them is from before an exec.
+        unready = path.with_name("." + path.name)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # The name is this process's alone. What bears it is from before an exec.
-            path.unlink(missing_ok=True)
-            listener.bind(str(path))
-            path.chmod(0o600)  # not through the umask, which belongs to all threads
-            status = path.lstat()
+            unready.unlink(missing_ok=True)
+            listener.bind(str(unready))
+            unready.chmod(0o600)  # not through the umask, which belongs to all threads
             listener.listen(MAX_VIEWERS)
             listener.setblocking(False)
+            status = unready.lstat()
+            unready.rename(path)
         except BaseException:
             listener.close()
             raise
