@@ -1,7 +1,7 @@
-"""Boots the probe at the start of every Python below ``vramtop run``, then steps aside for the
-sitecustomize that Python would have run.
+"""Boots the probe at the start of every Python below ``vramtop run``, then steps aside.
 
-Any Python may meet this file: it is valid Python 2, and does nothing there or below 3.9.
+What follows is the sitecustomize that Python would have run. Any Python may meet this file: it is
+valid Python 2, and does nothing there or below 3.9.
 """
 
 import sys
