@@ -16,7 +16,7 @@ from ..core.rows import PROCESS_COLUMNS
 from ..errors import VramtopError
 from .actions import Action
 from .frame import Frame, View
-from .theme import make_ink
+from .theme import Ink, make_ink
 from .widgets.bars import ProblemBar
 
 
@@ -31,18 +31,17 @@ class Dialogs(App[None]):
         self._view = view
         self._fleet = Fleet()  # the newest; the frame's may be an older one while paused
 
+    def _ink(self) -> Ink:
+        is_dark, colors = self.current_theme.dark, self.console.color_system
+        return make_ink(is_dark=is_dark, color_system=colors, no_color=self.no_color)
+
     def _change(self, **changes: Any) -> None:
         """Change the view, and show the newest fleet unless paused."""
         before, was_paused = self.frame, self._view.paused
         self._view = replace(self._view, **{"message": "", **changes})
         frozen = was_paused and self._view.paused and before is not None
-        ink = make_ink(
-            is_dark=self.current_theme.dark,
-            color_system=self.console.color_system,
-            no_color=self.no_color,
-        )
         fleet = before.fleet if frozen and before is not None else self._fleet
-        self.frame = Frame(fleet, self._view, ink)
+        self.frame = Frame(fleet, self._view, self._ink())
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:  # noqa: ARG002
         """The palette's entries (called by textual)."""

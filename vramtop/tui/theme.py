@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from rich.style import Style
@@ -131,6 +132,7 @@ class Ink:
         return style
 
 
+@cache  # one ink for one look, so that painted lines can be kept
 def make_ink(*, is_dark: bool, color_system: str | None, no_color: bool) -> Ink:
     """The ink for a theme and what the terminal can show (rich's name of its colour system)."""
     mono = no_color or color_system is None

@@ -82,6 +82,8 @@ class ProcessesPane(Pane):
         super().__init__()
         self._command_from = 0
         self._follows_cursor = True
+        self._painted: dict[tuple[object, ...], Strip] = {}
+        """The rows of the last time; most of them are the same the next time."""
 
     def show(self, frame: Frame) -> None:
         """Show this frame; another order is looked at from its top."""
@@ -109,10 +111,19 @@ class ProcessesPane(Pane):
             self._title_line(frame, width, self._note(frame, len(window))),
             _head_line(frame, columns, width),
         ]
-        strips += [
-            self._row_line(frame, row, columns, width, self._top + index == frame.cursor)
-            for index, row in enumerate(window)
-        ]
+        painted: dict[tuple[object, ...], Strip] = {}
+        for index, row in enumerate(window):
+            is_selected = self._top + index == frame.cursor
+            texts = [row.text(column.key) for column, _ in columns]
+            largest = row.largest[0] if row.largest else None
+            place: tuple[object, ...] = (is_selected, self._command_from, width, frame.ink)
+            key = (*texts, largest, row.process.state, *place)
+            strip = self._painted.get(key)
+            if strip is None:
+                strip = self._row_line(frame, row, texts, columns, width, is_selected)
+            painted[key] = strip
+            strips.append(strip)
+        self._painted = painted
         if not rows:
             strips += sentences([_why_empty(frame)], width, frame)
         self.paint((strips + [Strip.blank(width, frame.ink("text"))] * height)[:height])
@@ -169,6 +180,7 @@ class ProcessesPane(Pane):
         self,
         frame: Frame,
         row: ProcessRow,
+        texts: list[str],
         columns: list[tuple[Column, int]],
         width: int,
         is_selected: bool,
@@ -178,13 +190,13 @@ class ProcessesPane(Pane):
         ended = row.process.state == "gone"
         plain = ink("dim" if ended or (row.process.probe.state == "none") else "text", on)
         pieces: list[Piece] = [("▌" if is_selected else " ", ink("accent", on))]
-        for column, size in columns:
-            text = row.text(column.key)
+        for (column, size), text in zip(columns, texts, strict=True):
             if column.key == "largest" and row.largest and text != NONE_SHOWN:
                 pieces += [swatch(row.largest[0], ink, on), (" ", plain)]
                 pieces.append((fit(text, size - 2), plain))
             elif column.key == "command":
-                pieces.append((fit(printable(text)[self._command_from :], size), plain))
+                command = _short_command(text)[self._command_from :]
+                pieces.append((fit(command, size), plain))
             elif column.key == "probe":
                 pieces.append((fit(text, size), ink(_state_tone(row), on)))
             elif column.key == "memory":
@@ -193,6 +205,12 @@ class ProcessesPane(Pane):
                 pieces.append((fit(text, size, right=column.is_number), plain))
             pieces.append((" ", plain))
         return line(pieces, width, plain)
+
+
+def _short_command(command: str) -> str:
+    """The command without the program's folder; the details show all of it."""
+    program, space, arguments = printable(command).partition(" ")
+    return program.rpartition("/")[2] + space + arguments
 
 
 def _order(frame: Frame) -> tuple[str, bool, str]:

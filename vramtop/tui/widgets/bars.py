@@ -67,13 +67,17 @@ class ProblemBar(Canvas):
             pieces = [(" ▸ ", ink("accent", bold=True)), (frame.view.message, ink("text"))]
         elif self._known:
             first = self._known[0]
-            more = f"  (+{len(self._known) - 1} more: p)" if len(self._known) > 1 else ""
-            said = f"{first.source}: {first.message}"
-            room = width - 3 - len(more)
+            said = printable(f"{first.source}: {first.message}")
+            more = ""
+            if len(self._known) > 1:
+                more = f"  +{len(self._known) - 1} more: p"
+            elif cell_len(said) > width - 3:
+                more = "  all: p"
+            said = fit(said, min(cell_len(said), width - 3 - len(more)))
             pieces = [
                 (" ! ", ink("warn", bold=True)),
-                (fit(said, min(room, cell_len(printable(said)))), ink("warn")),
-                (more, ink("dim")),
+                (said, ink("warn")),
+                (more, ink("accent")),
             ]
         self.display = bool(pieces)
         self.paint([line(pieces, width, ink("text"))])
