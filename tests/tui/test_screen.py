@@ -60,6 +60,18 @@ async def test_a_process_without_a_probe_is_told_how_to_get_one(shown):
         assert "vramtop.watch(model, optimizer)" in screen.text
 
 
+async def test_a_process_without_a_probe_still_has_its_devices_line(shown):
+    async with shown(select_pid=4102) as screen:
+        await screen.step(20)
+        assert "used by all processes on GPU 0, of 80.0 GiB" in screen.text
+        assert any(0x2800 < ord(char) < 0x2900 for char in screen.text)
+
+
+async def test_an_unknown_command_is_not_shortened(shown):
+    async with shown() as screen:
+        assert screen.line_with("990001").rstrip().endswith(" N/A")
+
+
 async def test_a_lost_device_and_a_problem_are_said_with_the_age(shown):
     async with shown() as screen:
         assert "lost" not in screen.text

@@ -76,16 +76,8 @@ ACTIONS: Final = (
         )
         for number, pane in enumerate(PANES, 1)
     ),
-    Action("focus_next", ("tab",), "tab", "Next pane", "next pane", "Panes", in_palette=False),
-    Action(
-        "focus_previous",
-        ("shift+tab",),
-        "shift+tab",
-        "Previous pane",
-        "pane before",
-        "Panes",
-        in_palette=False,
-    ),
+    Action("focus_next", ("tab",), "tab", "", "next pane", "Moving", in_palette=False),
+    Action("focus_previous", ("shift+tab",), "⇧tab", "", "pane before", "Moving", in_palette=False),
     _move("up", ("up", "k"), "↑ k", "up"),
     _move("down", ("down", "j"), "↓ j", "down"),
     _move("left", ("left", "h"), "← h", "command back, device before"),

@@ -126,8 +126,9 @@ class Ink:
         style = self._styles.get(key)
         if style is None:
             tones = self._tones
-            reverse = self.mono and on == "selected"  # greys alone hardly show a selection
-            style = Style(color=tones[tone], bgcolor=tones[on], bold=bold, reverse=reverse)
+            if self.mono and on == "selected":  # greys alone hardly show a selection
+                tone, on = "background", "text"
+            style = Style(color=tones[tone], bgcolor=tones[on], bold=bold)
             self._styles[key] = style
         return style
 

@@ -195,7 +195,7 @@ class ProcessesPane(Pane):
                 pieces += [swatch(row.largest[0], ink, on), (" ", plain)]
                 pieces.append((fit(text, size - 2), plain))
             elif column.key == "command":
-                command = _short_command(text)[self._command_from :]
+                command = _short_command(row, text)[self._command_from :]
                 pieces.append((fit(command, size), plain))
             elif column.key == "probe":
                 pieces.append((fit(text, size), ink(_state_tone(row), on)))
@@ -207,9 +207,11 @@ class ProcessesPane(Pane):
         return line(pieces, width, plain)
 
 
-def _short_command(command: str) -> str:
+def _short_command(row: ProcessRow, text: str) -> str:
     """The command without the program's folder; the details show all of it."""
-    program, space, arguments = printable(command).partition(" ")
+    if row.process.command is None:
+        return text
+    program, space, arguments = printable(text).partition(" ")
     return program.rpartition("/")[2] + space + arguments
 
 

@@ -7,16 +7,17 @@ from typing import ClassVar, Final
 from textual.strip import Strip
 
 from ...core.breakdowns import layers
+from ...core.devices import device_places
 from ...core.fleet import Fleet
 from ...core.history import History
 from ...core.model import CATEGORIES, Process
 from ...core.units import format_bytes, format_duration
 from ...draw.area import stacked_area
+from ...draw.braille import spark
 from ...draw.scale import byte_ticks, nice_top, time_axis
 from ..frame import Frame
 from ..paint import cells, fit, line
 from .base import Pane, sentences
-from .breakdown import why_no_breakdown
 
 _SPANS_S: Final = (60, 120, 300, 600, 1200)
 _AXIS: Final = 9
@@ -37,7 +38,7 @@ class TimelinePane(Pane):
         if process is None:
             return []
         if device is None:
-            return sentences(why_no_breakdown(process)[:1], width, frame)
+            return _device_line(frame, process, width, height)
         history = frame.fleet.histories.get((process.key, device), History())
         now = frame.fleet.snapshot.taken_at
         span_s = _span_s(history, now)
@@ -90,6 +91,21 @@ class TimelinePane(Pane):
             self.post_message(self.DeviceTurned(1 if to == "right" else -1))
 
 
+def _device_line(frame: Frame, process: Process, width: int, height: int) -> list[Strip]:
+    """Without a probe: how full the process's first device was at the last readings."""
+    uuid = process.devices[0].uuid if process.devices else ""
+    values = [used for _, used in frame.fleet.device_used.get(uuid, ())]
+    place = device_places(frame.fleet.snapshot.devices).get(uuid)
+    total = _totals(frame.fleet).get(uuid)
+    if place is None or not total or height < 3:
+        return sentences(["no device is known of this process"], width, frame)
+    ink = frame.ink
+    name = "the host" if place[0] == "host" else f"GPU {place[0]}"
+    said = sentences([f"used by all processes on {name}, of {format_bytes(total)}"], width, frame)
+    drawn = spark(values, width - 2, height - len(said), 0, total)
+    return [*said, *(line([(f" {text}", ink("accent"))], width, ink("text")) for text in drawn)]
+
+
 def _span_s(history: History, now: float) -> int:
     """The span that what there is fills best; a little of the oldest may be left out."""
     oldest = next(iter(history), None)
@@ -104,11 +120,16 @@ def _total_bytes(fleet: Fleet, process: Process, torch_device: str) -> int | Non
         uuid = process.devices[0].uuid
     if torch_device == "cpu":
         return fleet.snapshot.host.ram_total_bytes
+    return None if uuid is None else _totals(fleet).get(uuid)
+
+
+def _totals(fleet: Fleet) -> dict[str, int | None]:
+    """Totals of devices and MIG instances by uuid."""
     totals: dict[str, int | None] = {}
     for device in fleet.snapshot.devices:
         totals[device.uuid] = device.memory.total_bytes
         totals.update((mig.uuid, mig.memory.total_bytes) for mig in device.mig)
-    return None if uuid is None else totals.get(uuid)
+    return totals
 
 
 def _scale(largest: int, total: int | None) -> tuple[int, int | None]:
