@@ -16,6 +16,7 @@ import psutil
 _ESCAPE = re.compile(
     rb"\x1b(?:\[[0-9;?<>=$]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|.)"
 )
+_WHERE_IS_THE_CURSOR = b"\x1b[6n"
 _WORD = re.compile(rb"[A-Za-z]{3}")
 
 
@@ -51,9 +52,12 @@ class Terminal:
             if not select.select([self._fd], [], [], left)[0]:
                 break
             try:
-                self.output += os.read(self._fd, 1 << 16)
+                data = os.read(self._fd, 1 << 16)
+                if _WHERE_IS_THE_CURSOR in data:  # gpustat's library waits for the answer
+                    os.write(self._fd, b"\x1b[1;1R")
             except OSError:
                 break  # the program has ended
+            self.output += data
             if until and until(self.output):
                 return True
         return False

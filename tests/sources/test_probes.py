@@ -106,10 +106,13 @@ def test_samples_arrive_under_the_pid_that_the_kernel_gives(server):
 
 def test_history_is_given_once(server):
     point = [1.0, 2, 100, 50, 200, None, None, 4]
-    server(HELLO, {"type": "history", "device": "cpu", "points": [point, point]}, SAMPLE)
+    points = [[*point, 1000], point]  # the last field came later than the others
+    server(HELLO, {"type": "history", "device": "cpu", "points": points}, SAMPLE)
     clients = ProbeClients(1)
     probes, _ = read_until(clients, lambda p, _: p and p[os.getpid()].history)
-    first, _ = probes[os.getpid()].history["cpu"]
+    first, second = probes[os.getpid()].history["cpu"]
+    assert first.breakdown.outside_allocator_bytes == 650
+    assert second.breakdown.outside_allocator_bytes is None
     assert (first.at, first.step, first.breakdown.gradient_bytes) == (1.0, 2, 50)
     assert clients.read()[0][os.getpid()].history is None
 
@@ -121,8 +124,9 @@ def test_one_shot_waits_for_the_first_sample(server):
     assert clients.read()[0][os.getpid()].state == "streaming"
 
 
-def test_before_the_first_sample_the_probe_is_waiting(server):
-    server(HELLO)
+@pytest.mark.parametrize("more", [[], [{**SAMPLE, "devices": []}]])
+def test_before_anything_is_counted_the_probe_is_waiting(server, more):
+    server(HELLO, *more)
     clients = ProbeClients(1)
     read_until(clients, lambda p, _: p and p[os.getpid()].python == "3.9.1")
     assert clients.read()[0][os.getpid()].state == "waiting"

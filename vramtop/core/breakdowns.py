@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .fleet import Fleet
@@ -99,6 +99,23 @@ def layers(breakdown: Breakdown | None) -> tuple[int, ...] | None:
     if breakdown is None:
         return None
     return tuple(breakdown.bytes_of(category) or 0 for category in CATEGORIES)
+
+
+def with_process_figure(
+    breakdown: Breakdown, process_bytes: int | None, inside_bytes: int
+) -> Breakdown:
+    """Add what the driver (on the CPU: the RSS) says of the whole process.
+
+    ``inside_bytes`` is the part that the breakdown explains. The two figures are read at slightly
+    different moments: a process that has just grown can hold more than was said of it. Unknown
+    for one tick is better than a negative or a clamp.
+    """
+    known = process_bytes is not None and process_bytes >= inside_bytes
+    return replace(
+        breakdown,
+        process_bytes=process_bytes,
+        outside_allocator_bytes=process_bytes - inside_bytes if known and process_bytes else None,
+    )
 
 
 def counted_bytes(breakdown: Breakdown | None) -> int | None:

@@ -36,7 +36,9 @@ def start() -> None:
     try:
         from .session import session
 
-        session().install_hooks()
+        probe = session()
+        probe.install_hooks()
+        probe.announce()
     except Exception:  # without a session there is nobody to tell
         pass
 

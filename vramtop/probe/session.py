@@ -24,6 +24,13 @@ from .observer import Observer
 from .pace import Pace
 from .server import Server
 
+_LAUNCHERS = frozenset(
+    {
+        *("torchrun", "torch.distributed.run", "torch.distributed.launch"),
+        *("accelerate", "accelerate-launch", "accelerate.commands.launch", "deepspeed"),
+    }
+)
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MAX_ARGUMENTS = 64
 _MAX_TEXT = 300
 
@@ -69,6 +76,20 @@ class Session:
             self.observer.install_hooks()
         except Exception as error:
             self.faults.report("the search for models and optimizers", error)
+
+    def announce(self) -> None:
+        """Listen before anything trains: a model that loads for minutes is worth watching too.
+
+        Not in launchers, which only start ranks, nor in a worker of multiprocessing: such a one
+        listens from its first forward or step on, if it has one.
+        """
+        try:
+            processes = sys.modules.get("multiprocessing.process")
+            is_worker = processes is not None and processes.parent_process() is not None
+            if not is_worker and not _is_launcher():
+                self.serve()
+        except Exception as error:
+            self.faults.report("the server", error)
 
     def serve(self) -> bool:
         """Listen for viewers from now on; False in a process that only feeds a training."""
@@ -135,6 +156,7 @@ class Session:
                 row["other_allocated_bytes"],
                 row["cached_bytes"],
                 row["buffer_bytes"],
+                _resident_bytes() if device == "cpu" else None,
             ]
         return points
 
@@ -229,9 +251,20 @@ def _total(point: Point | None) -> int:
     return -1 if point is None else sum(value or 0 for value in point[2:6])
 
 
+def _resident_bytes() -> int:
+    """RSS of this process (proc(5), statm field 2)."""
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  on the training thread
+        return int(file.read().split()[1]) * _PAGE_BYTES
+
+
 def _is_data_worker() -> bool:
     worker = sys.modules.get("torch.utils.data._utils.worker")
     return getattr(worker, "_worker_info", None) is not None
+
+
+def _is_launcher() -> bool:
+    # The command is the interpreter, perhaps -m, and the module or script that runs.
+    return any(Path(word).name in _LAUNCHERS for word in _command_line()[:4])
 
 
 def _command_line() -> list[str]:

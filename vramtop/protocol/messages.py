@@ -17,7 +17,8 @@ Probe to viewer, after the subscription::
 
     {"type": "history", "device": "cuda:0",            one or more lines a device,
      "points": [[at, step|null, parameter, gradient,   each at most HISTORY_POINTS_A_LINE
-                 optimizer_state, other_allocated|null, cached|null, buffer], ...]}
+                 optimizer_state, other_allocated|null, cached|null, buffer,
+                 process|null], ...]}
 
     {"type": "job", "torch": "2.13.0"|null, "cuda": "12.8"|null,
      "rank": 0|null, "local_rank": 0|null, "world_size": 8|null,
@@ -39,6 +40,7 @@ Probe to viewer, after the subscription::
 
     {"type": "problem", "message": "..."}     a fault inside the probe; the named part is off
 
+In the history ``process`` is the RSS on the device ``cpu``; a GPU's driver was not asked.
 ``buffer`` is the part of ``parameter`` that module buffers hold. On the device ``cpu`` there is no
 allocator: ``allocator``, ``other_allocated`` and ``cached`` are null. What lies outside the
 allocator is the viewer's to say: only it knows the driver's figure. ``step`` is the largest step
@@ -58,4 +60,5 @@ HISTORY_FIELDS = (
     "other_allocated",
     "cached",
     "buffer",
+    "process",
 )

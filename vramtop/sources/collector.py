@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..core.breakdowns import counted_bytes, with_process_figure
 from ..core.model import (
     Breakdown,
     DeviceUse,
@@ -175,7 +176,7 @@ def _process(
 ) -> Process:
     facts = facts or ProcessFacts(state="invisible")
     uses = reading.uses.get(pid, ())
-    if on_host and not uses and facts.rss_bytes is not None:
+    if on_host and facts.rss_bytes is not None:  # one figure, read once, in every column
         uses = (DeviceUse(HOST_UUID, facts.rss_bytes, "H"),)
     return Process(
         pid=pid,
@@ -208,20 +209,11 @@ def _outside(
     uses: tuple[DeviceUse, ...],
     facts: ProcessFacts,
 ) -> Breakdown:
-    counted = breakdown.parameter_bytes + breakdown.gradient_bytes + breakdown.optimizer_state_bytes
+    counted = counted_bytes(breakdown) or 0
     if device.device == "cpu":
-        process_bytes, inside = facts.rss_bytes, counted
-    else:
-        process_bytes = _driver_figure(device, uses)
-        inside = device.allocator.reserved_bytes if device.allocator else counted
-    # The two figures are read at slightly different moments: a process that has just grown can
-    # hold more than the driver said. Unknown for one tick is better than a negative or a clamp.
-    known = process_bytes is not None and process_bytes >= inside
-    return replace(
-        breakdown,
-        process_bytes=process_bytes,
-        outside_allocator_bytes=process_bytes - inside if known and process_bytes else None,
-    )
+        return with_process_figure(breakdown, facts.rss_bytes, counted)
+    inside = device.allocator.reserved_bytes if device.allocator else counted
+    return with_process_figure(breakdown, _driver_figure(device, uses), inside)
 
 
 def _driver_figure(device: ProbeDevice, uses: tuple[DeviceUse, ...]) -> int | None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..core.breakdowns import counted_bytes, with_process_figure
 from ..core.model import (
     AllocatorStats,
     Breakdown,
@@ -78,7 +79,8 @@ def optimizers(message: dict[str, Any]) -> tuple[OptimizerInfo, ...]:
 def history(message: dict[str, Any]) -> tuple[str, list[HistoryPoint]]:
     """The device and the points of one history line."""
     points = _list(message, "points", MAX_HISTORY_POINTS)
-    return text(message, "device") or "?", [_point(point) for point in points]
+    device = text(message, "device") or "?"
+    return device, [_point(point, on_cpu=device == "cpu") for point in points]
 
 
 def _natural(value: Any, name: str) -> int:
@@ -177,7 +179,7 @@ def _optimizer(item: dict[str, Any]) -> OptimizerInfo:
     )
 
 
-def _point(value: Any) -> HistoryPoint:
+def _point(value: Any, *, on_cpu: bool) -> HistoryPoint:
     if not isinstance(value, list) or len(value) < 8:
         raise ProtocolError("a history point is not a list of 8")
     at = number({"at": value[0]}, "at")
@@ -185,6 +187,8 @@ def _point(value: Any) -> HistoryPoint:
         raise ProtocolError("a history point has no time")
     names = ("parameter", "gradient", "optimizer_state", "other_allocated", "cached", "buffer")
     fields = {f"{name}_bytes": value[2 + i] for i, name in enumerate(names)}
-    return HistoryPoint(
-        at=at, step=integer({"step": value[1]}, "step"), breakdown=_breakdown(fields)
-    )
+    breakdown = _breakdown(fields)
+    if on_cpu and len(value) > 8:
+        resident = integer({"process": value[8]}, "process")
+        breakdown = with_process_figure(breakdown, resident, counted_bytes(breakdown) or 0)
+    return HistoryPoint(at=at, step=integer({"step": value[1]}, "step"), breakdown=breakdown)

@@ -187,8 +187,8 @@ class ProbeClients:
 
     def _state_of(self, connection: _Connection, now: float) -> Probe:
         silent_s = now - connection.heard_at
-        if not connection.has_sample:
-            state = connection.probe
+        if not connection.probe.devices:
+            state = connection.probe  # it listens; nothing has been counted yet
         elif silent_s > max(_STALE_PERIODS * self._period_s, _STALE_MIN_S):
             state = replace(connection.probe, state="stale")
         else:
