@@ -37,8 +37,15 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
 
 def line(pieces: Iterable[Piece], width: int, fill: Style) -> Strip:
     """One line of ``width`` cells; what does not fit is cut at the right."""
-    strip = Strip([Segment(text, style) for text, style in pieces if text])
-    return strip.adjust_cell_length(max(width, 0), fill)
+    width = max(width, 0)
+    segments = [Segment(text, style) for text, style in pieces if text]
+    room = width - sum(len(segment.text) for segment in segments)
+    is_wide = any(not text.isascii() and cell_len(text) != len(text) for text, _, _ in segments)
+    if is_wide or room < 0:
+        return Strip(segments).adjust_cell_length(width, fill)
+    if room:
+        segments.append(Segment(" " * room, fill))
+    return Strip(segments, width)  # strips are dear to make: one, not one and its extension
 
 
 def swatch(key: str, ink: Ink, on: str = "background") -> Piece:
