@@ -132,7 +132,7 @@ def test_the_cpu_counts_storages_and_has_no_allocator(make: Any) -> None:
     fleet = reduce(Fleet(), make.snapshot(100.0, process, devices=(host,)))
     (row,) = process_rows(fleet)
     assert row.text("allocated") == "1.00 GiB"
-    assert row.text("reserved") == row.text("peak") == "N/A"
+    assert row.text("reserved") == row.text("peak") == "–"
     assert row.text("largest") == "rest of RSS"
     assert (row.text("device"), row.text("kind")) == ("host", "H")
 

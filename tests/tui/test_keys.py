@@ -234,6 +234,7 @@ async def test_a_signal_asks_first_and_enter_cancels(shown, sent, key, number):
         assert f"{number.name} not sent" in screen.text
         await screen.press(key, "tab", "enter")
         assert sent == [(4101, process.started_at, number)]
+        assert f"{number.name} sent to process 4101" in screen.text
         await screen.press(key, "y")
         assert len(sent) == 2
         await screen.press(key, "escape")

@@ -51,6 +51,7 @@ async def test_the_host_alone_is_shown_with_the_reason(shown):
         assert "host RAM" in screen.text
         # No allocator on the CPU: nothing is reserved, and that is not zero.
         assert screen.line_with("cached, free").split()[3] == "–"
+        assert "N/A" not in screen.line_with("4201")
 
 
 async def test_a_process_without_a_probe_is_told_how_to_get_one(shown):

@@ -142,7 +142,7 @@ PROCESS_COLUMNS: Final = (
         8,
         True,
         lambda row: row.reserved_bytes,
-        lambda row: _probed(row, format_bytes(row.reserved_bytes)),
+        lambda row: _of_allocator(row, row.reserved_bytes),
     ),
     Column(
         "peak",
@@ -150,7 +150,7 @@ PROCESS_COLUMNS: Final = (
         8,
         True,
         lambda row: row.peak_bytes,
-        lambda row: _probed(row, format_bytes(row.peak_bytes)),
+        lambda row: _of_allocator(row, row.peak_bytes),
     ),
     Column(
         "largest",
@@ -259,6 +259,14 @@ def _kinds(process: Process) -> str:
 def _probed(row: ProcessRow, text: str) -> str:
     """Without a probe there is nothing to know: no column full of N/A."""
     return NONE_SHOWN if row.process.probe.state == "none" else text
+
+
+def _of_allocator(row: ProcessRow, size_bytes: int | None) -> str:
+    """A training on the CPU alone has no allocator to ask: that is nothing, and not unknown."""
+    devices = row.process.probe.devices
+    if devices and all(part.device == "cpu" for part in devices):
+        return NONE_SHOWN
+    return _probed(row, format_bytes(size_bytes))
 
 
 def _sum(values: list[int | None]) -> int | None:

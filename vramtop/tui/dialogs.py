@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from signal import Signals
 from typing import Any
 
 from textual.app import App, SystemCommand
@@ -89,8 +90,6 @@ class Dialogs(App[None]):
 
     def action_signal(self, name: str) -> None:
         """Ask, then send a signal to the selected process."""
-        from signal import Signals
-
         from .screens.confirm import ConfirmScreen
 
         process = self.frame.process if self.frame else None
@@ -114,4 +113,4 @@ class Dialogs(App[None]):
         except VramtopError as error:
             self._change(message=str(error))
         else:
-            self._change(message=f"signal {number} sent to process {pid}")
+            self._change(message=f"{Signals(number).name} sent to process {pid}")
