@@ -52,10 +52,13 @@ def test_a_zombie_counts_as_gone():
 
 def test_the_command_follows_an_exec():
     script = (
-        "import os, sys; input()\n"
+        "import os, sys; print(1, flush=True); input()\n"
         "os.execv(sys.executable, [sys.executable, '-c', 'input()', 'new'])"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        child.stdout.readline()  # before that it may still be the copy of this process
         table = ProcessTable()
         assert "execv" in table.describe(child.pid).command
         child.stdin.write(b"\n")

@@ -1,0 +1,1 @@
+"""Glyph rasters: pure functions from numbers to characters and layers; no colours."""

@@ -79,6 +79,8 @@ def legend_lines(frame: Frame, keys: list[str], width: int) -> list[Strip]:
 
 def _name(row: DeviceRow) -> str:
     name = row.name
+    if row.device.unified_memory:
+        name += " (unified memory)"  # its figures are the host's RAM
     if row.mig is not None:
         # The instance's profile is what tells it from its siblings; the GPU stands above it.
         return "MIG " + name.partition("MIG ")[2] if "MIG " in name else name
