@@ -1,6 +1,6 @@
 """What the probe costs a training: step time and CPU with and without its hooks, watched or not.
 
-Run: ``python tests/bench/probe_cost.py [--pairs 16]``. Blocks of a second with the hooks and
+Run: ``python -m tests.bench.probe_cost [--pairs 16]``. Blocks of a second with the hooks and
 without alternate within one process, because on a shared machine two processes differ by far more
 than the probe costs. The viewer asks once a second; its serving thread stays in both blocks.
 """
@@ -10,15 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.bench.machine import describe
 
 PACKAGE = Path(__file__).parents[2] / "vramtop"
 BLOCK_S = 1.2
@@ -133,26 +135,21 @@ def row(model: str, watched: bool, pairs: int) -> None:
     print("  ".join(line), flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=16, help="blocks with and without")
-    arguments = parser.parse_args()
-    print(f"machine: {_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("ratios with/without the probe, mean step of neighbouring blocks: median [quartiles]")
+    options = parser.parse_args(arguments)
+    print(
+        "\n## step time with / without the probe's hooks, neighbouring blocks: median [quartiles]"
+    )
+    print(f"{describe()}, load {os.getloadavg()[0]:.1f}\n")
     head = ("model    ", "tensors", "watched", "step, ms", "wall                ")
     print("  ".join((*head, "training thread's CPU", "own, %")))
     for model in ("gpt", "small-ops", "wide"):
         for watched in (False, True):
-            row(model, watched, arguments.pairs)
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+            row(model, watched, options.pairs)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,5 +1,6 @@
 """A DDP training of one process a rank, until the file in argv[1] appears; prints its pid."""
 
+import gc
 import os
 import sys
 import time
@@ -25,4 +26,8 @@ while True:
     if end:
         break
     time.sleep(0.01)
+# Gloo's threads must end before the interpreter does: they abort a process that is being finalised
+# (pytorch/pytorch pull request 179291), and the model's reducer would keep them until then.
+del model, optimizer, end
+gc.collect()
 dist.destroy_process_group()

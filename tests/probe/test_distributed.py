@@ -58,6 +58,8 @@ mesh = init_device_mesh("cpu", (world,))
 fully_shard(sharded[0], mesh=mesh)
 fully_shard(sharded, mesh=mesh)
 train("fsdp", sharded)
+# Gloo's threads must end before the interpreter does, or they may abort it.
+del sharded, mesh; gc.collect()
 dist.destroy_process_group()
 """
 
