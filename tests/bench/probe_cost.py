@@ -3,8 +3,8 @@
 Run: ``python -m tests.bench.probe_cost [--pairs 120]``. Short blocks with the hooks and without
 alternate within one process, because on a shared machine two processes, and two seconds of one,
 differ by far more than the probe costs. Counting goes by the clock and falls wholly into the
-blocks with hooks, half of the time: the ratio is on the safe side. The viewer asks once a second; its serving
-thread stays in both blocks.
+blocks with hooks, half of the time: the ratio is on the safe side. The viewer asks once
+a second; its serving thread stays in both blocks.
 """
 
 from __future__ import annotations
