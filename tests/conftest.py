@@ -1,6 +1,10 @@
 """Fixtures for tests of any part: the stand-in NVIDIA driver."""
 
 import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +45,21 @@ def nvml_here(nvml_standin, monkeypatch):
     forget()
     yield start
     forget()
+
+
+@pytest.fixture(scope="session")
+def other_python():
+    """``other_python("3.9")``: the path of that interpreter; skips the test where there is none."""
+
+    def find(version):
+        root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+        known = shutil.which(f"python{version}")
+        candidates = [*map(str, root.glob(f"versions/{version}.*/bin/python")), known]
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        for python in filter(None, candidates):  # pyenv's shims are there for absent versions too
+            done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+            if done.stdout.strip() == version:
+                return python
+        return pytest.skip(f"no Python {version} here")
+
+    return find

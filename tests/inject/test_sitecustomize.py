@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import venv
-from pathlib import Path
 
 import pytest
 
@@ -137,22 +135,9 @@ def test_where_python_ignores_us_there_is_simply_no_probe(stub, plain_environmen
     assert (done.stdout, done.stderr, stub.booted()) == ("1\n", "", [])
 
 
-def interpreter(version):
-    """An installed Python of this version, or None."""
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    candidates = [*root.glob(f"versions/{version}.*/bin/python"), shutil.which(f"python{version}")]
-    code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    for python in filter(None, candidates):
-        if execute(python, dict(os.environ), "-c", code).stdout.strip() == version:
-            return python
-    return None
-
-
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.8", "3.9", "3.10", "3.12", "3.13", "3.14"])
-def test_other_pythons(same, version):
-    python = interpreter(version)
-    if python is None:
-        pytest.skip(f"no Python {version} here")
+def test_other_pythons(same, version, other_python):
+    python = other_python(version)
     new_enough = tuple(map(int, version.split("."))) >= (3, 9)
     same(python, booted=new_enough)
 

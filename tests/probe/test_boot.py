@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-PYTHON_39 = Path("/root/.pyenv/versions/3.9.18/bin/python")
-
 FAKE_TORCH = """
 import pathlib, sys
 site = pathlib.Path(__file__).parent / "site"
@@ -51,9 +47,9 @@ def test_install_imports_nothing_and_costs_nothing(run, preamble):
     check_install(run, preamble)
 
 
-@pytest.mark.skipif(not PYTHON_39.exists(), reason="no Python 3.9 on this machine")
-def test_python_39(run, preamble):
-    check_install(run, preamble, python=str(PYTHON_39))
+def test_python_39(run, preamble, other_python):
+    python_39 = other_python("3.9")
+    check_install(run, preamble, python=python_39)
     # Every module of the probe compiles and loads there, hooks excepted: they need torch.
     names = sorted(p.stem for p in Path("vramtop/probe").glob("*.py") if p.stem != "__init__")
     loads = "".join(
@@ -63,7 +59,7 @@ def test_python_39(run, preamble):
     )
     fake = "sys.modules['torch'] = types.ModuleType('torch')\n"
     rest = "import _vramtop_injected.probe.session\nprint('all')\n"
-    code, out, err = run(preamble + loads + fake + rest, probed=False, python=str(PYTHON_39))
+    code, out, err = run(preamble + loads + fake + rest, probed=False, python=python_39)
     assert (code, out, err) == (0, "all\n", "")
 
 
