@@ -49,7 +49,7 @@ def sample(step):
 
 def serve():
     """Answer one viewer after the other, as a probe does."""
-    directory = rendezvous.bind_directories()[0]
+    directory = rendezvous.bind_directory()
     rendezvous.ensure_directory(directory)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(rendezvous.socket_path(directory, os.getpid())))

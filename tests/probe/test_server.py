@@ -186,7 +186,7 @@ def test_planted_directory_is_refused(runtime_dir, monkeypatch):
     planted.mkdir(mode=0o700)
     link = runtime_dir / "link"
     link.symlink_to(planted)
-    monkeypatch.setattr(server_module.rendezvous, "bind_directories", lambda: [link])
+    monkeypatch.setattr(server_module.rendezvous, "bind_directory", lambda: link)
     with pytest.raises(RendezvousRefused, match="not a directory"):
         Server(Content(), Faults()).start()
     assert list(planted.iterdir()) == []

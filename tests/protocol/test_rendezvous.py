@@ -9,16 +9,20 @@ from vramtop.errors import RendezvousRefused
 from vramtop.protocol import rendezvous
 
 
-def test_own_directory_comes_first_and_xdg_is_only_scanned(monkeypatch, tmp_path):
+def test_a_directory_that_the_user_names_is_the_only_one(monkeypatch, tmp_path):
     monkeypatch.setenv("VRAMTOP_RUNTIME_DIR", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "xdg"))
-    fallback = f"/tmp/vramtop-{os.getuid()}"
-    assert [str(d) for d in rendezvous.bind_directories()] == [str(tmp_path / "own"), fallback]
-    assert [str(d) for d in rendezvous.scan_directories()] == [
-        str(tmp_path / "own"),
-        fallback,
-        str(tmp_path / "xdg" / "vramtop"),
-    ]
+    assert rendezvous.bind_directory() == tmp_path / "own"
+    assert rendezvous.scan_directories() == [tmp_path / "own"]
+
+
+def test_else_it_is_in_tmp_and_xdg_is_only_scanned(monkeypatch, tmp_path):
+    monkeypatch.delenv("VRAMTOP_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "xdg"))
+    usual = f"/tmp/vramtop-{os.getuid()}"
+    assert str(rendezvous.bind_directory()) == usual
+    found = [str(directory) for directory in rendezvous.scan_directories()]
+    assert found == [usual, str(tmp_path / "xdg" / "vramtop")]
 
 
 def test_the_directory_is_made_private(tmp_path):
@@ -59,7 +63,7 @@ def test_a_missing_parent_is_a_refusal_not_a_crash(tmp_path):
 
 def test_socket_names_carry_the_start_time():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        path = rendezvous.socket_path(rendezvous.bind_directories()[0], child.pid)
+        path = rendezvous.socket_path(rendezvous.bind_directory(), child.pid)
         pid, ticks = rendezvous.parse_socket_name(path.name)
         started = psutil.boot_time() + ticks / os.sysconf("SC_CLK_TCK")
         assert pid == child.pid

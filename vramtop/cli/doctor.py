@@ -76,18 +76,17 @@ def check_rendezvous() -> Iterator[Finding]:
     """The directory in which probes bind is safely ours."""
     from ..protocol import rendezvous
 
-    for directory in rendezvous.bind_directories():
-        try:
-            rendezvous.ensure_directory(directory)
-        except RendezvousRefused as error:
-            yield Finding(
-                "FAIL", "rendezvous", str(error), "or point VRAMTOP_RUNTIME_DIR elsewhere"
-            )
-            continue
-        if os.access(directory, os.W_OK | os.X_OK):
-            yield Finding("PASS", "rendezvous", f"probes and viewers meet in {directory}")
-            return
-        yield Finding("FAIL", "rendezvous", f"{directory} is not writable")
+    directory = rendezvous.bind_directory()
+    advice = "or set VRAMTOP_RUNTIME_DIR to a directory of your own"
+    try:
+        rendezvous.ensure_directory(directory)
+    except RendezvousRefused as error:
+        yield Finding("FAIL", "rendezvous", str(error), advice)
+        return
+    if os.access(directory, os.W_OK | os.X_OK):
+        yield Finding("PASS", "rendezvous", f"probes and viewers meet in {directory}")
+    else:
+        yield Finding("FAIL", "rendezvous", f"{directory} is not writable", advice)
 
 
 def check_ptrace() -> Iterator[Finding]:

@@ -75,7 +75,8 @@ class Server:
         """Bind and begin to listen.
 
         Raises:
-            RendezvousRefused: no directory is usable.
+            RendezvousRefused: the directory is not safely ours.
+            OSError: nothing can be bound there.
         """
         self._poll.register(self._wake_read, select.POLLIN)
         self._bind()
@@ -99,15 +100,9 @@ class Server:
             os.close(descriptor)
 
     def _bind(self) -> None:
-        refused = []
-        for directory in rendezvous.bind_directories():
-            try:
-                rendezvous.ensure_directory(directory)
-                self._listen_in(directory)
-                return
-            except (RendezvousRefused, OSError) as error:
-                refused.append(str(error))
-        raise RendezvousRefused("; ".join(refused))
+        directory = rendezvous.bind_directory()
+        rendezvous.ensure_directory(directory)
+        self._listen_in(directory)
 
     def _listen_in(self, directory: Path) -> None:
         path = rendezvous.socket_path(directory, os.getpid())
@@ -275,7 +270,7 @@ class Server:
             self._listener.close()
             self._listener = None
         # Tried again at the next look if the directory cannot be had now.
-        with contextlib.suppress(RendezvousRefused):
+        with contextlib.suppress(RendezvousRefused, OSError):
             self._bind()
 
 

@@ -15,19 +15,21 @@ from ..errors import RendezvousRefused
 SUFFIX = ".sock"
 
 
-def bind_directories() -> list[Path]:
-    """The directories in which a probe of this user may bind: the first usable one is taken."""
+def bind_directory() -> Path:
+    """The directory in which a probe of this user binds."""
+    # Where the user names one it is the only one, for probes and viewers alike: to meet silently
+    # somewhere else would help nobody.
     own = os.environ.get("VRAMTOP_RUNTIME_DIR")
-    return ([Path(own)] if own else []) + [Path(f"/tmp/vramtop-{os.getuid()}")]  # noqa: S108
+    return Path(own) if own else Path(f"/tmp/vramtop-{os.getuid()}")  # noqa: S108
 
 
 def scan_directories() -> list[Path]:
-    """The directories in which a viewer of this user looks, best first; some may not exist."""
-    found = bind_directories()
+    """The directories in which a viewer of this user looks; some may not exist."""
+    found = [bind_directory()]
     xdg = os.environ.get("XDG_RUNTIME_DIR")
-    if xdg:
+    if xdg and not os.environ.get("VRAMTOP_RUNTIME_DIR"):
         found.append(Path(xdg) / "vramtop")
-    return list(dict.fromkeys(found))
+    return found
 
 
 def ensure_directory(path: Path) -> None:
