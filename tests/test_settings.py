@@ -37,6 +37,7 @@ def test_what_the_file_says_is_taken(home):
         ("interval_s = 'fast'", "interval_s must be 0.1 to 60"),
         ("readonly = 1", "readonly must be true or false"),
         ("speed = 1", "unknown speed; known are backend"),
+        ("theme = 'nope'", "theme must be one of dark, light"),
         ("= =", "cannot be read"),
     ],
 )

@@ -5,7 +5,7 @@ config.toml lies in platformdirs' user_config_dir("vramtop") and may hold::
     backend = "auto"        # auto | nvml | host
     interval_s = 1.0        # seconds between readings, 0.1 to 60
     readonly = false        # no signals
-    theme = "textual-dark"
+    theme = "dark"          # dark | light; without it the theme of the last time
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from .errors import UsageError
 
 BACKENDS = ("auto", "nvml", "host")
+THEMES = ("dark", "light")
 INTERVAL_RANGE_S = (0.1, 60.0)
 _STATE_MAX_BYTES = 64 << 10
 
@@ -80,8 +81,8 @@ def _check(path: Path, values: dict[str, Any]) -> None:
         raise UsageError(f"{path}: interval_s must be {low:g} to {high:g}")
     if not isinstance(values.get("readonly", False), bool):
         raise UsageError(f"{path}: readonly must be true or false")
-    if not isinstance(values.get("theme", ""), str):
-        raise UsageError(f"{path}: theme must be a theme's name in quotes")
+    if values.get("theme", THEMES[0]) not in THEMES:
+        raise UsageError(f"{path}: theme must be one of {', '.join(THEMES)}")
 
 
 def load_state() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from vramtop.core.fleet import GONE_KEPT_S, MAX_DEVICE_POINTS, Fleet, reduce
 from vramtop.core.model import MigDevice, Probe
+from vramtop.sources.fake import snapshots
 
 KEY = (7, 1.0)
 
@@ -147,3 +148,28 @@ def test_device_use_is_kept_for_mig_instances_too_and_bounded(make: Any) -> None
     assert fleet.device_used["GPU-0"][-2:] == ((399.0, 60), (400.0, None))
     assert fleet.device_used["MIG-1"][-2:] == ((399.0, 8), (400.0, None))
     assert reduce(fleet, make.snapshot(401.0)).device_used == {}
+
+
+def test_a_killed_training_keeps_its_last_values_but_not_its_pace() -> None:
+    alive = next(snapshots("training"))
+    watched = next(p for p in alive.processes if p.probe.state == "streaming")
+    dead = replace(
+        watched,
+        state="gone",
+        devices=(),
+        host_rss_bytes=None,
+        probe=replace(watched.probe, state="gone", devices=(), steps_per_s=None),
+    )
+    for started_at in (watched.started_at, None):
+        later = replace(
+            alive,
+            taken_at=alive.taken_at + 1,
+            processes=(replace(dead, started_at=started_at),),
+        )
+        (shown,) = [
+            p for p in reduce(reduce(Fleet(), alive), later).processes if p.pid == watched.pid
+        ]
+        assert (shown.state, shown.probe.state) == ("gone", "gone")
+        assert shown.devices == watched.devices
+        assert shown.probe.devices == watched.probe.devices
+        assert shown.probe.steps_per_s is None

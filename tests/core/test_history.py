@@ -81,6 +81,11 @@ def test_jitter_is_bridged_and_silence_is_a_gap() -> None:
     assert columns == [1, 1, 2, 2, 3, 3, 4] + [None] * 19 + [14, 14, 15, 15, 16, 16]
 
 
+def test_a_slower_pace_leaves_no_holes() -> None:
+    history = grown([point(float(at), 1) for at in [*range(30), 35, 40, 45, 50, 55]])
+    assert None not in sizes(history.columns(60, now=57.0, span_s=50))
+
+
 def test_a_silent_probe_ends_the_line() -> None:
     history = grown([point(float(at), 1) for at in range(5)])
     assert sizes(history.columns(10, now=99.0, span_s=100)) == [1] + [None] * 9

@@ -46,7 +46,10 @@ def test_a_zombie_counts_as_gone():
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert ProcessTable().describe(child.pid).state == "gone"
+    facts = ProcessTable().describe(child.pid)
+    assert facts.state == "gone"
+    assert facts.rss_bytes is None
+    assert abs(facts.started_at - psutil.Process(child.pid).create_time()) < 0.02
     child.wait()
 
 

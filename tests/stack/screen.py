@@ -19,6 +19,7 @@ class Screen:
     def __init__(self, *arguments, env=None, columns=160, rows=50, module="vramtop"):
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
+        self.received = b""
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
@@ -54,6 +55,7 @@ class Screen:
                     data = os.read(self._fd, 1 << 16)
                 except OSError:
                     return  # the app has ended
+                self.received += data
                 # pyte does not know XTGETTCAP and the kitty keyboard's answers; nor need it.
                 self._stream.feed(data)
 

@@ -58,6 +58,9 @@ def _parser(command: Any, *, with_commands: bool) -> argparse.ArgumentParser:
         epilog += "\n\ncommands, each with --help:\n" + "\n".join(lines)
     parser = argparse.ArgumentParser(
         prog="vramtop" if bare else f"vramtop {command.NAME}",
+        usage=f"vramtop [OPTIONS]\n       vramtop {{{','.join(COMMANDS[1:])}}} ..."
+        if bare
+        else None,
         description=command.HELP,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
             monitor.print_snapshot(snapshot, as_json=options.json)
             return EXIT_OK
         code = monitor.show(options, select_pid=training.pid)
-        training.check()
+        if not training.was_ended_by_signal():  # as the user may do from the screen
+            training.check()
         return code
 
 
@@ -114,6 +115,10 @@ class Training:
         self._end()
         if not self._log_named:
             self._remove_log()
+
+    def was_ended_by_signal(self) -> bool:
+        """Whether somebody asked it to end."""
+        return self._process.poll() in {-signal.SIGTERM, -signal.SIGINT, -signal.SIGKILL}
 
     def check(self) -> None:
         """Raise if the training has ended.

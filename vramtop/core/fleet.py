@@ -83,23 +83,36 @@ def reduce(fleet: Fleet, snapshot: Snapshot) -> Fleet:
 
 
 def _identified(fleet: Fleet, snapshot: Snapshot) -> Snapshot:
-    """Give processes that have just died the start time, user and command that they had."""
-    if all(process.started_at is not None for process in snapshot.processes):
+    """Give processes that have just died what was known of them; their state says they are gone."""
+    if all(
+        process.started_at is not None and process.state != "gone" for process in snapshot.processes
+    ):
         return snapshot
     known = {process.pid: process for process in reversed(fleet.processes)}
     return replace(
         snapshot,
         processes=tuple(
-            replace(
-                process,
-                started_at=before.started_at,
-                user=process.user or before.user,
-                command=process.command or before.command,
-            )
-            if process.started_at is None and (before := known.get(process.pid)) is not None
-            else process
-            for process in snapshot.processes
+            _remembered(process, known.get(process.pid)) for process in snapshot.processes
         ),
+    )
+
+
+def _remembered(process: Process, before: Process | None) -> Process:
+    if before is None or process.started_at not in {None, before.started_at}:
+        return process
+    if process.started_at is not None and process.state != "gone":
+        return process
+    probe = process.probe
+    if probe.state == "gone" and before.probe.devices:  # with the driver's figure beside its own
+        probe = replace(before.probe, state="gone", steps_per_s=None, history=None)
+    return replace(
+        process,
+        started_at=before.started_at,
+        user=process.user or before.user,
+        command=process.command or before.command,
+        devices=process.devices or before.devices,
+        host_rss_bytes=process.host_rss_bytes or before.host_rss_bytes,
+        probe=probe,
     )
 
 

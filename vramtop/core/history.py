@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from statistics import median
 from typing import Final
 
 from .model import CATEGORIES, Breakdown, HistoryPoint
@@ -18,7 +17,7 @@ _CHUNK: Final = 40
 _MAX_CHUNKS: Final = MAX_POINTS // _CHUNK - 1
 """One chunk's worth of room is the tail's."""
 _GAP_PERIODS: Final = 3.0
-"""Silence of that many usual periods is a gap; shorter silence is the usual jitter."""
+"""Silence of that many neighbouring periods is a gap; shorter silence is the usual jitter."""
 _MIN_GAP_S: Final = 3.0
 
 
@@ -93,9 +92,10 @@ class History:
         # The point before the window may reach into it.
         start = bisect_left(points, leftmost * column_s, key=lambda point: point.at)
         points = points[max(start - 1, 0) :]
-        gap_s = _gap_s(points, column_s)
         following_at = [*(point.at for point in points[1:]), now + column_s]
-        for point, next_at in zip(points, following_at, strict=True):
+        for point, next_at, gap_s in zip(
+            points, following_at, _gaps_s(points, column_s), strict=True
+        ):
             own = int(point.at // column_s) - leftmost
             end = int(next_at // column_s) - leftmost if next_at - point.at <= gap_s else 0
             for column in range(max(own, 0), min(max(end, own + 1), width)):
@@ -113,7 +113,15 @@ def _larger(one: HistoryPoint, other: HistoryPoint) -> HistoryPoint:
     return other if total_bytes(other.breakdown) > total_bytes(one.breakdown) else one
 
 
-def _gap_s(points: list[HistoryPoint], column_s: float) -> float:
+def _gaps_s(points: list[HistoryPoint], column_s: float) -> list[float]:
+    """For each point, the silence after it from which on it is a gap.
+
+    It goes by the periods beside it, since the user may change the pace of reading.
+    """
     periods = [later.at - earlier.at for earlier, later in pairwise(points)]
-    usual_s = median(periods) if periods else 0.0
-    return max(_GAP_PERIODS * usual_s, _MIN_GAP_S, column_s)
+    before = [0.0, *periods]
+    after = [*periods[1:], 0.0, 0.0][: len(points)]
+    return [
+        max(_GAP_PERIODS * max(pair), _MIN_GAP_S, column_s)
+        for pair in zip(before, after, strict=True)
+    ]

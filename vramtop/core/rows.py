@@ -63,6 +63,13 @@ class ProcessRow:
         return None if category is None else (category, category_label(category, names[0]))
 
     @property
+    def command_text(self) -> str:
+        """The command, after a word where the process is not what it seems."""
+        state = self.process.state
+        command = self.process.command or NOT_AVAILABLE
+        return command if state == "running" else f"({state}) {command}"
+
+    @property
     def rank_text(self) -> str:
         """Rank and world size, "r0/8"; nothing for a process that is no rank."""
         probe = self.process.probe
@@ -199,7 +206,7 @@ PROCESS_COLUMNS: Final = (
         0,
         False,
         lambda row: row.process.command,
-        lambda row: row.process.command or NOT_AVAILABLE,
+        lambda row: row.command_text,
     ),
 )
 """Every column there is, in the usual order; narrow screens leave some out."""

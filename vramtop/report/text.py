@@ -79,7 +79,8 @@ def _device_rows(device: Device) -> Iterator[list[str]]:
         device_short_name(device),
         name,
         *_memory(device.memory),
-        format_percent(device.utilization_percent, 0),
+        ("cpu " if device.backend == "host" else "")
+        + format_percent(device.utilization_percent, 0),
         temperature,
         power,
     ]

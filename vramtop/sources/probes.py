@@ -182,7 +182,7 @@ class ProbeClients:
     def _close(self, connection: _Connection) -> None:
         connection.socket.close()
         if self._open.pop(connection.path, None) is not None:
-            last = replace(connection.probe, state="gone", history=None)
+            last = replace(connection.probe, state="gone", steps_per_s=None, history=None)
             self._gone[connection.pid] = (time.monotonic(), last)
 
     def _state_of(self, connection: _Connection, now: float) -> Probe:

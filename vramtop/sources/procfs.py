@@ -63,6 +63,8 @@ class ProcessTable:
         except (OSError, ValueError, IndexError):
             self._known.pop(pid, None)
             return ProcessFacts(state=self._missing(pid))
+        if fields[0] in {b"Z", b"X"}:
+            return self._ended(pid, int(fields[19]))
         now = time.monotonic()
         cpu_ticks = int(fields[11]) + int(fields[12])
         ticks = int(fields[19])
@@ -79,7 +81,7 @@ class ProcessTable:
                 cpu_percent = 100.0 * (cpu_ticks - known.cpu_ticks) / _TICKS_PER_S / elapsed
             known.cpu_ticks, known.cpu_read_at = cpu_ticks, now
         return ProcessFacts(
-            state="gone" if fields[0] in {b"Z", b"X"} else "running",
+            state="running",
             started_at=self._boot_time + ticks / _TICKS_PER_S,
             user=known.user,
             command=known.command,
@@ -92,6 +94,18 @@ class ProcessTable:
         """Drop what is remembered about other processes, so that the table stays bounded."""
         for pid in self._known.keys() - pids:
             del self._known[pid]
+
+    def _ended(self, pid: int, ticks: int) -> ProcessFacts:
+        """A zombie: its memory is gone, its name in /proc as well."""
+        known = self._known.get(pid)
+        same = known if known is not None and known.ticks == ticks else None
+        return ProcessFacts(
+            state="gone",
+            started_at=self._boot_time + ticks / _TICKS_PER_S,
+            user=same.user if same else None,
+            command=same.command if same else None,
+            container=same.container if same else None,
+        )
 
     def _missing(self, pid: int) -> ProcessState:
         if not self._sees_all_pids:

@@ -57,7 +57,7 @@ ACTIONS: Final = (
     Action("pause", ("space",), "space", "Pause", "freeze the screen", "General", in_footer=True),
     Action("faster", ("plus",), "+", "Faster", "read more often, to 0.25 s", "General"),
     Action("slower", ("minus",), "-", "Slower", "read less often, to 10 s", "General"),
-    Action("toggle_theme", (), "", "Dark or light", "the other theme", "General"),
+    Action("toggle_theme", (), "", "Theme", "dark or light, the other one", "General"),
     Action("problems", ("p",), "p", "Problems", "what could not be read", "General"),
     Action("filter", ("slash",), "/", "Filter", "show matching rows", "Processes", in_footer=True),
     Action("sort", ("s", "o"), "s", "Sort", "then a column's letter", "Processes", in_footer=True),

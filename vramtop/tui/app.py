@@ -13,12 +13,13 @@ from textual.widgets import Input
 
 from .. import settings
 from ..core.rows import SORT_KEYS
-from ..errors import EXIT_FAILURE, EXIT_OK
+from ..errors import EXIT_OK
 from ..sources.base import SnapshotSource
 from .actions import available, bindings
 from .dialogs import Dialogs
 from .feed import Feed
 from .frame import Frame, View
+from .leaving import leave_on_signals
 from .panes import PANES, BreakdownPane, Pane, ProcessesPane, TimelinePane
 from .screens.overlay import OverlayScreen
 from .theme import DARK, LIGHT, THEMES
@@ -81,6 +82,7 @@ class VramtopApp(Dialogs):
         """Paint before reading: a driver may take seconds to answer."""
         self._change()
         self.call_after_refresh(self._feed.start)
+        leave_on_signals(self)
 
     def on_unmount(self) -> None:
         """End the source's thread."""
@@ -123,8 +125,7 @@ class VramtopApp(Dialogs):
 
     def remembered(self) -> dict[str, Any]:
         """What the next run starts with."""
-        view = self._view
-        order = {"sort_key": view.sort_key, "descending": view.descending}
+        order = {"sort_key": self._view.sort_key, "descending": self._view.descending}
         return {"theme": self.theme, "pane": self._pane, **order}
 
     # What the table of actions names.
@@ -226,10 +227,10 @@ def run_app(
     """Show the live screen until the user leaves it; returns the exit code.
 
     Both ends must be a terminal. The theme and the order of rows are those of the last time,
-    unless ``theme`` names one.
+    unless ``theme`` ("dark" or "light") names one.
     """
     state = settings.load_state()
-    sort_key, remembered = state.get("sort_key"), state.get("theme")
+    sort_key, remembered = str(state.get("sort_key")), str(state.get("theme"))
     view = View()
     if sort_key in SORT_KEYS:
         view = replace(view, sort_key=sort_key, descending=bool(state.get("descending", True)))
@@ -237,13 +238,13 @@ def run_app(
         source,
         select_pid=select_pid,
         readonly=readonly,
-        theme=theme or (remembered if isinstance(remembered, str) else None),
+        theme={"dark": DARK, "light": LIGHT}.get(theme or "", remembered),
         view=view,
-        pane=state.get("pane"),
+        pane=str(state.get("pane")),
     )
     try:
         app.run()
     finally:
         source.stop()
     settings.save_state({**state, **app.remembered()})
-    return EXIT_OK if not app.return_code else EXIT_FAILURE
+    return app.return_code or EXIT_OK

@@ -66,6 +66,11 @@ class Pane(Canvas, can_focus=True):
             self._top = 0 if to == "first" else sys.maxsize
         self.rebuild()
 
+    @property
+    def is_enlarged(self) -> bool:
+        """Whether it has the whole screen."""
+        return self.screen.has_class(f"-enlarged-{self.NAME}")
+
     def rebuild(self) -> None:
         """Work the lines out anew, for another frame, size or focus."""
         frame, width = self._frame, self.size.width
@@ -81,7 +86,9 @@ class Pane(Canvas, can_focus=True):
         self.paint([self._title_line(frame, width, note), *shown])
         if self.FITS_ITS_LINES:
             wanted = Scalar.from_number(1 + len(lines) + self.styles.gutter.height)
-            if self.styles.height != wanted:
+            if self.is_enlarged:
+                self.styles.height = None  # the style sheet's: all there is
+            elif self.styles.height != wanted:
                 self.styles.height = wanted
 
     def on_resize(self) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 
 from textual.strip import Strip
 
+from ...core.breakdowns import CATEGORY_LABELS, category_label
 from ...core.devices import SEGMENT_LABELS, DeviceRow, device_rows, device_segments
 from ...core.units import NOT_AVAILABLE, format_bytes, format_percent
 from ..frame import Frame
@@ -45,7 +46,8 @@ class DevicesPane(Pane):
         ]
         if not is_low:
             present = [key for key in SEGMENT_LABELS if any(dict(p).get(key) for p in segments)]
-            lines += legend_lines(frame, present, width)
+            is_host = all(row.device.backend == "host" for row in rows)
+            lines += legend_lines(frame, present, width, "cpu" if is_host else "cuda")
         return lines
 
     def title_note(self, frame: Frame) -> str:
@@ -59,14 +61,17 @@ class DevicesPane(Pane):
         return " · ".join(said)
 
 
-def legend_lines(frame: Frame, keys: list[str], width: int) -> list[Strip]:
+def legend_lines(
+    frame: Frame, keys: list[str], width: int, torch_device: str = "cuda"
+) -> list[Strip]:
     """Marks and names of segments, in as many lines as they need."""
     ink = frame.ink
     lines: list[Strip] = []
     pieces: list[Piece] = []
     used = 0
     for key in keys:
-        label = SEGMENT_LABELS[key]
+        is_category = key in CATEGORY_LABELS
+        label = category_label(key, torch_device) if is_category else SEGMENT_LABELS[key]
         if pieces and used + len(label) + 5 > width:
             lines.append(line(pieces, width, ink("dim")))
             pieces, used = [], 0

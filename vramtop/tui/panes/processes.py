@@ -23,13 +23,13 @@ _IMPORTANCE: Final = (
     "largest",
     "user",
     "rate",
+    "rank",
     "probe",
     "peak",
     "reserved",
     "cpu",
     "rss",
     "kind",
-    "rank",
 )
 _COMMAND_MIN: Final = 18
 _COMMAND_SPARE: Final = 14
@@ -39,7 +39,7 @@ _WIDTHS: Final = {"largest": 19}
 _STATE_TONES: Final = {"streaming": "good", "waiting": "accent"}
 
 
-def columns_for(width: int) -> list[tuple[Column, int]]:
+def columns_for(width: int, *, with_ranks: bool) -> list[tuple[Column, int]]:
     """The columns that fit, in their usual order, with their widths; commands get the rest."""
     sizes = {
         column.key: _WIDTHS.get(column.key, column.width) or _COMMAND_MIN
@@ -47,7 +47,7 @@ def columns_for(width: int) -> list[tuple[Column, int]]:
     }
     room = width - 1
     kept: set[str] = set()
-    for key in _IMPORTANCE:
+    for key in (key for key in _IMPORTANCE if with_ranks or key != "rank"):
         # Where there is room for many columns, there shall be some for commands too.
         spare = _COMMAND_SPARE if len(kept) >= _COLUMNS_BEFORE_SPARE else 0
         if room < sizes[key] + 1 + spare and kept:
@@ -105,7 +105,7 @@ class ProcessesPane(Pane):
         if self._follows_cursor:
             self._top = min(max(self._top, frame.cursor - room + 1), frame.cursor)
         self._top = max(min(self._top, len(rows) - room), 0)
-        columns = columns_for(width)
+        columns = columns_for(width, with_ranks=_has_ranks(frame))
         window = rows[self._top : self._top + room]
         strips = [
             self._title_line(frame, width, self._note(frame, len(window))),
@@ -155,7 +155,7 @@ class ProcessesPane(Pane):
             return
         if event.y == 1:
             left = 1
-            for column, width in columns_for(self.size.width):
+            for column, width in columns_for(self.size.width, with_ranks=_has_ranks(frame)):
                 if left <= event.x <= left + width:
                     self.post_message(self.SortPicked(column.key))
                 left += width + 1
@@ -207,12 +207,17 @@ class ProcessesPane(Pane):
         return line(pieces, width, plain)
 
 
+def _has_ranks(frame: Frame) -> bool:
+    return any(row.rank_text for row in frame.rows)
+
+
 def _short_command(row: ProcessRow, text: str) -> str:
     """The command without the program's folder; the details show all of it."""
     if row.process.command is None:
         return text
-    program, space, arguments = printable(text).partition(" ")
-    return program.rpartition("/")[2] + space + arguments
+    before, bracket, rest = printable(text).rpartition(") ") if text[0] == "(" else ("", "", text)
+    program, space, arguments = printable(rest).partition(" ")
+    return before + bracket + program.rpartition("/")[2] + space + arguments
 
 
 def _order(frame: Frame) -> tuple[str, bool, str]:

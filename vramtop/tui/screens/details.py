@@ -108,7 +108,7 @@ def _probe_facts(process: Process) -> list[tuple[str, str]]:
             )
     for optimizer in probe.optimizers:
         chosen = ", ".join(f"{name}={value}" for name, value in optimizer.defaults.items())
-        facts.append(("optimizer", f"{optimizer.class_name}, {optimizer.steps} steps"))
+        facts.append(("optimizer", optimizer.class_name))
         if chosen:
             facts.append(("", chosen))
     return facts

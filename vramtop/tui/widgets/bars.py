@@ -32,7 +32,7 @@ class StatusBar(Canvas):
             pieces.append((f"{printable(host.hostname)} ", text))
             watched = sum(p.probe.state == "streaming" for p in fleet.snapshot.processes)
             known = len(fleet.snapshot.processes)
-            pieces.append((f"· {known} process{'es' * (known != 1)}, {watched} watched ", dim))
+            pieces.append((f"· {known} process{'es' * (known != 1)}, {watched} with a probe ", dim))
         pieces.append((f"· every {view.period_s:g} s", dim))
         right: list[Piece] = []
         if view.paused:
