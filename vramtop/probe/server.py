@@ -25,7 +25,7 @@ from .viewer import Viewer
 
 MAX_VIEWERS = 64
 SOCKET_CHECK_S = 5.0
-_JOIN_S = 0.5
+_JOIN_S = 2.0
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred
 
 
