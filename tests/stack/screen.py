@@ -59,15 +59,23 @@ class Screen:
                 # pyte does not know XTGETTCAP and the kitty keyboard's answers; nor need it.
                 self._stream.feed(data)
 
-    def wait_for(self, *texts, timeout_s=20.0, without=()):
-        """Read until all texts stand on the screen, and none of ``without``; returns the screen."""
+    def wait_until(self, condition, what, timeout_s=20.0):
+        """Read until ``condition(text)`` holds for the screen's text; returns that text."""
         deadline = time.monotonic() + timeout_s
         while True:
             self.read(0.1)
-            shown = self.text
-            if all(t in shown for t in texts) and not any(t in shown for t in without):
-                return shown
-            assert time.monotonic() < deadline, f"{texts} without {without} not in\n{shown}"
+            if condition(self.text):
+                return self.text
+            assert time.monotonic() < deadline, f"not {what}:\n{self.text}"
+
+    def wait_for(self, *texts, without=()):
+        """Read until all texts stand on the screen, and none of ``without``; returns its text."""
+        return self.wait_until(
+            lambda shown: (
+                all(text in shown for text in texts) and not any(text in shown for text in without)
+            ),
+            f"{texts} without {without}",
+        )
 
     def exit_code(self, timeout_s=10.0):
         """Wait for the app to end."""
