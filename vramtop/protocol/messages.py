@@ -51,6 +51,7 @@ from __future__ import annotations
 
 PERIOD_RANGE_S = (0.05, 60.0)
 HISTORY_POINTS_A_LINE = 500
+# Not read by code: the order of a point, for whoever writes the other side.
 HISTORY_FIELDS = (
     "at",
     "step",

@@ -63,7 +63,7 @@ class VramtopApp(Dialogs):
         self._feed = Feed(source, lambda: self.post_message(SnapshotsWait()))
         self._select_pid = select_pid
         self._pane = pane if pane in [kind.NAME for kind in PANES] else ProcessesPane.NAME
-        self.AUTO_FOCUS = f"#{self._pane}"  # type: ignore[misc]
+        self.AUTO_FOCUS = f"#{self._pane}"  # type: ignore[misc]  # ClassVar there, remembered here
         self._enlarged: Pane | None = None
 
     def compose(self) -> ComposeResult:
