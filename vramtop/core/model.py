@@ -7,7 +7,9 @@ Times are seconds since the epoch, as a float.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
+
+from .memory import Breakdown, Detail, SegmentMap, Stage
 
 BackendName = Literal["nvml", "host"]
 ProcessState = Literal["running", "gone", "invisible"]
@@ -103,49 +105,6 @@ class AllocatorStats:
     ooms: int
 
 
-CATEGORIES: Final = (
-    "parameter",
-    "gradient",
-    "optimizer_state",
-    "other_allocated",
-    "cached",
-    "outside_allocator",
-)
-"""The rows of a breakdown, in the order in which every bar and table shows them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Breakdown:
-    """A process's memory on one device by what it is for; storages are counted once.
-
-    ``other_allocated`` = allocated - (parameter + gradient + optimizer_state);
-    ``cached`` = reserved - allocated; ``outside_allocator`` = process - reserved.
-    On the CPU there is no allocator to ask: ``other_allocated`` and ``cached`` are None and
-    ``outside_allocator`` = RSS - counted storages.
-    ``buffer_bytes`` is the part of ``parameter_bytes`` held by module buffers.
-    """
-
-    parameter_bytes: int
-    gradient_bytes: int
-    optimizer_state_bytes: int
-    other_allocated_bytes: int | None = None
-    cached_bytes: int | None = None
-    outside_allocator_bytes: int | None = None
-    process_bytes: int | None = None
-    buffer_bytes: int = 0
-
-    def bytes_of(self, category: str) -> int | None:
-        """Bytes in one of ``CATEGORIES``, None where unknown."""
-        value: int | None = getattr(self, category + "_bytes")
-        return value
-
-    def largest(self) -> str | None:
-        """The category with most bytes, None while nothing is counted."""
-        known = [(self.bytes_of(c) or 0, c) for c in CATEGORIES]
-        size, category = max(known, key=lambda pair: pair[0])
-        return category if size else None
-
-
 @dataclass(frozen=True, slots=True)
 class ProbeDevice:
     """What the probe says about one torch device; ``uuid`` joins it to a ``Device``."""
@@ -154,6 +113,10 @@ class ProbeDevice:
     uuid: str | None
     allocator: AllocatorStats | None
     breakdown: Breakdown | None
+    detail: Detail | None = None
+    """The last step sampled in detail; None before the first."""
+    segments: SegmentMap | None = None
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

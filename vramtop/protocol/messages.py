@@ -16,9 +16,8 @@ Viewer to probe; may be sent again to change the period (clamped to ``PERIOD_RAN
 Probe to viewer, after the subscription::
 
     {"type": "history", "device": "cuda:0",            one or more lines a device,
-     "points": [[at, step|null, parameter, gradient,   each at most HISTORY_POINTS_A_LINE
-                 optimizer_state, other_allocated|null, cached|null, buffer,
-                 process|null], ...]}
+     "points": [[at, step|null, ...HISTORY_FIELDS],   each at most HISTORY_POINTS_A_LINE
+                 ...]}
 
     {"type": "job", "torch": "2.13.0"|null, "cuda": "12.8"|null,
      "rank": 0|null, "local_rank": 0|null, "world_size": 8|null,
@@ -34,32 +33,58 @@ Probe to viewer, after the subscription::
                                 "requested_bytes": 1|null, "inactive_split_bytes": 1|null,
                                 "peak_allocated_bytes": 1, "peak_reserved_bytes": 1,
                                 "segments": 1, "alloc_retries": 0, "ooms": 0}|null,
-                  "breakdown": {"parameter_bytes": 1, "gradient_bytes": 1,
-                                "optimizer_state_bytes": 1, "buffer_bytes": 1,
-                                "other_allocated_bytes": 1|null, "cached_bytes": 1|null}|null}]}
+                  "breakdown": BREAKDOWN|null}],
+     "detail": "ready"|"pending"|"off"}      whether a step has been sampled in detail
+
+    {"type": "detail", "device": "cuda:0", "at": 1.7e9, "step": 12|null,       whenever a step
+     "phases": [{"name": "forward", "before_bytes": 1, "after_bytes": 2,       was sampled in
+                 "peak_bytes": 3|null, "count": 1, "after": BREAKDOWN|null}],  detail, a device
+     "peak": {"phase": "backward", "module": "h.0.mlp"|null, "total_bytes": 3,
+              "breakdown": BREAKDOWN}|null,
+     "modules": [["h.0.mlp", "MLP", activation_bytes, parameter_bytes], ...],
+     "notes": ["..."]}
+
+    {"type": "segments", "device": "cuda:0", "at": 1.7e9,                      likewise
+     "omitted_segments": 0, "omitted_bytes": 0,
+     "segments": [{"total_bytes": 2097152, "pool": "small", "stream": 0, "expandable": false,
+                   "blocks": [[size_bytes, "allocated"|"pending"|"free", category|null], ...]}]}
+
+    {"type": "stages", "stages": [{"device": "cuda:0", "path": "epoch / load", "calls": 1,
+                                   "before_bytes": 1, "after_bytes": 2, "peak_bytes": 3|null,
+                                   "seconds": 0.1}]}                    whenever one has ended
 
     {"type": "problem", "message": "..."}     a fault inside the probe; the named part is off
 
-In the history ``process`` is the RSS on the device ``cpu``; a GPU's driver was not asked.
-``buffer`` is the part of ``parameter`` that module buffers hold. On the device ``cpu`` there is no
-allocator: ``allocator``, ``other_allocated`` and ``cached`` are null. What lies outside the
-allocator is the viewer's to say: only it knows the driver's figure. ``step`` is the largest step
-count over the optimizers (one optimizer per parameter is one step), null before any.
+BREAKDOWN has the keys of ``BREAKDOWN_FIELDS``, each with ``_bytes``; those after
+``optimizer_state`` are null where unknown (``cached`` and ``fragmentation`` always on the device
+``cpu``, which has no allocator to ask) and may be left out. The fields of ``PART_FIELDS`` are
+parts of a category and not null. What lies outside the allocator is the viewer's to say: only it
+knows the driver's figure. In the history ``process`` is the RSS on the device ``cpu``; a GPU's
+driver was not asked. ``step`` is the largest step count over the optimizers (one optimizer per
+parameter is one step), null before any.
 """
 
 from __future__ import annotations
 
 PERIOD_RANGE_S = (0.05, 60.0)
 HISTORY_POINTS_A_LINE = 500
-# Not read by code: the order of a point, for whoever writes the other side.
-HISTORY_FIELDS = (
-    "at",
-    "step",
+TENSOR_FIELDS = (
     "parameter",
     "gradient",
     "optimizer_state",
-    "other_allocated",
-    "cached",
-    "buffer",
-    "process",
+    "activation",
+    "input",
+    "temporary",
+    "autograd_detail",
+    "unknown",
 )
+PART_FIELDS = ("buffer", "autocast_cache", "kv_cache", "recomputed")
+BREAKDOWN_FIELDS = (*TENSOR_FIELDS, "cached", "fragmentation", *PART_FIELDS)
+HISTORY_FIELDS = (*BREAKDOWN_FIELDS, "process")
+"""What follows the time and the step in a point."""
+MAX_PHASES = 64
+MAX_MODULES = 300
+MAX_SEGMENTS = 512
+MAX_BLOCKS = 4096
+"""Of all segments of a message together; neighbours alike are merged until they fit."""
+MAX_STAGES = 64
