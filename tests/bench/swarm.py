@@ -21,7 +21,6 @@ MIB = 1 << 20
 def sample(step):
     """One sample with a sawtooth in the gradients."""
     gradient = (step % 4) * 30 * MIB
-    allocated = 500 * MIB + gradient
     return {
         "type": "sample",
         "at": time.time(),
@@ -39,11 +38,20 @@ def sample(step):
                     "gradient_bytes": gradient,
                     "optimizer_state_bytes": 240 * MIB,
                     "buffer_bytes": 0,
-                    "other_allocated_bytes": allocated - 360 * MIB,
-                    "cached_bytes": 80 * MIB,
+                    "activation_bytes": 140 * MIB,
+                    "input_bytes": 0,
+                    "temporary_bytes": 0,
+                    "autograd_detail_bytes": 0,
+                    "unknown_bytes": 0,
+                    "cached_bytes": None,
+                    "fragmentation_bytes": None,
+                    "autocast_cache_bytes": 0,
+                    "kv_cache_bytes": 0,
+                    "recomputed_bytes": 0,
                 },
             }
         ],
+        "detail": "off",
     }
 
 

@@ -8,16 +8,28 @@ from typing import Final
 
 from .fleet import Fleet
 from .history import total_bytes
-from .model import CATEGORIES, Breakdown, Process
+from .memory import CATEGORIES, Breakdown
+from .model import Process
 from .units import format_bytes, format_delta, format_percent
 
 CATEGORY_LABELS: Final[Mapping[str, str]] = {
     "parameter": "parameters",
     "gradient": "gradients",
     "optimizer_state": "optimizer state",
-    "other_allocated": "other allocated",
+    "activation": "activations",
+    "input": "inputs",
+    "temporary": "temporaries",
+    "autograd_detail": "autograd detail",
+    "unknown": "unknown",
     "cached": "cached, free",
+    "fragmentation": "fragmentation",
     "outside_allocator": "outside allocator",
+}
+PART_LABELS: Final[Mapping[str, str]] = {
+    "buffer": "buffers",
+    "autocast_cache": "autocast cache",
+    "kv_cache": "KV cache",
+    "recomputed": "recomputed",
 }
 
 
@@ -116,10 +128,3 @@ def with_process_figure(
         process_bytes=process_bytes,
         outside_allocator_bytes=process_bytes - inside_bytes if known and process_bytes else None,
     )
-
-
-def counted_bytes(breakdown: Breakdown | None) -> int | None:
-    """Bytes in storages that the probe can name."""
-    if breakdown is None:
-        return None
-    return breakdown.parameter_bytes + breakdown.gradient_bytes + breakdown.optimizer_state_bytes

@@ -8,7 +8,8 @@ from typing import Final
 
 from .breakdowns import CATEGORY_LABELS
 from .fleet import Fleet
-from .model import CATEGORIES, Device, DeviceMemory, MigDevice, ProbeDevice, Process
+from .memory import CATEGORIES
+from .model import Device, DeviceMemory, MigDevice, ProbeDevice, Process
 from .units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
 
 SEGMENT_LABELS: Final[Mapping[str, str]] = {

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .history import History
-from .model import Breakdown, Device, HistoryPoint, Host, MigDevice, Process, Snapshot
+from .memory import Breakdown
+from .model import Device, HistoryPoint, Host, MigDevice, Process, Snapshot
 
 ProcessKey = tuple[int, float | None]
 HistoryKey = tuple[ProcessKey, str]

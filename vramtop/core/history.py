@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Final
 
-from .model import CATEGORIES, Breakdown, HistoryPoint
+from .memory import CATEGORIES, Breakdown
+from .model import HistoryPoint
 
 RESOLUTION_S: Final = 0.25
 """Points closer than this are one point, the largest: 10 Hz probes keep five minutes."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .breakdowns import breakdown_of, category_label, counted_bytes, torch_devices
+from .breakdowns import breakdown_of, category_label, torch_devices
 from .devices import device_places
 from .fleet import Fleet
 from .model import AllocatorStats, Process
@@ -42,7 +42,8 @@ class ProcessRow:
         allocators = self._allocators()
         if allocators:
             return sum(allocator.allocated_bytes for allocator in allocators)
-        return _sum([counted_bytes(part.breakdown) for part in self.process.probe.devices])
+        parts = self.process.probe.devices
+        return _sum([part.breakdown.tensor_bytes if part.breakdown else None for part in parts])
 
     @property
     def reserved_bytes(self) -> int | None:

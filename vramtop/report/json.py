@@ -6,10 +6,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from ..core.memory import CATEGORIES, PARTS, Breakdown
 from ..core.model import (
-    CATEGORIES,
     AllocatorStats,
-    Breakdown,
     Device,
     DeviceMemory,
     Host,
@@ -182,6 +181,6 @@ def _breakdown(breakdown: Breakdown) -> dict[str, int | None]:
     rows = {f"{category}_bytes": breakdown.bytes_of(category) for category in CATEGORIES}
     return {
         **rows,
-        "buffer_bytes": breakdown.buffer_bytes,
+        **{f"{part}_bytes": breakdown.bytes_of(part) for part, _ in PARTS},
         "process_bytes": breakdown.process_bytes,
     }

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..core.breakdowns import counted_bytes, with_process_figure
+from ..core.breakdowns import with_process_figure
+from ..core.memory import Breakdown
 from ..core.model import (
-    Breakdown,
     DeviceUse,
     Host,
     Probe,
@@ -209,7 +209,7 @@ def _outside(
     uses: tuple[DeviceUse, ...],
     facts: ProcessFacts,
 ) -> Breakdown:
-    counted = counted_bytes(breakdown) or 0
+    counted = breakdown.tensor_bytes
     if device.device == "cpu":
         return with_process_figure(breakdown, facts.rss_bytes, counted)
     inside = device.allocator.reserved_bytes if device.allocator else counted

@@ -9,16 +9,17 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..core.breakdowns import counted_bytes, with_process_figure
+from ..core.breakdowns import with_process_figure
+from ..core.memory import Breakdown
 from ..core.model import (
     AllocatorStats,
-    Breakdown,
     HistoryPoint,
     ModelInfo,
     OptimizerInfo,
     ProbeDevice,
 )
 from ..errors import ProtocolError
+from ..protocol.messages import HISTORY_FIELDS
 
 MAX_DEVICES = 64
 MAX_OBJECTS = 64
@@ -142,9 +143,17 @@ def _breakdown(item: dict[str, Any]) -> Breakdown:
         parameter_bytes=_required(item, "parameter_bytes"),
         gradient_bytes=_required(item, "gradient_bytes"),
         optimizer_state_bytes=_required(item, "optimizer_state_bytes"),
-        other_allocated_bytes=integer(item, "other_allocated_bytes"),
+        activation_bytes=integer(item, "activation_bytes"),
+        input_bytes=integer(item, "input_bytes"),
+        temporary_bytes=integer(item, "temporary_bytes"),
+        autograd_detail_bytes=integer(item, "autograd_detail_bytes"),
+        unknown_bytes=integer(item, "unknown_bytes"),
         cached_bytes=integer(item, "cached_bytes"),
+        fragmentation_bytes=integer(item, "fragmentation_bytes"),
         buffer_bytes=integer(item, "buffer_bytes") or 0,
+        autocast_cache_bytes=integer(item, "autocast_cache_bytes") or 0,
+        kv_cache_bytes=integer(item, "kv_cache_bytes") or 0,
+        recomputed_bytes=integer(item, "recomputed_bytes") or 0,
     )
 
 
@@ -180,15 +189,14 @@ def _optimizer(item: dict[str, Any]) -> OptimizerInfo:
 
 
 def _point(value: Any, *, on_cpu: bool) -> HistoryPoint:
-    if not isinstance(value, list) or len(value) < 8:
-        raise ProtocolError("a history point is not a list of 8")
+    if not isinstance(value, list) or len(value) < 2 + len(HISTORY_FIELDS):
+        raise ProtocolError(f"a history point is not a list of {2 + len(HISTORY_FIELDS)}")
     at = number({"at": value[0]}, "at")
     if at is None:
         raise ProtocolError("a history point has no time")
-    names = ("parameter", "gradient", "optimizer_state", "other_allocated", "cached", "buffer")
-    fields = {f"{name}_bytes": value[2 + i] for i, name in enumerate(names)}
+    fields = {f"{name}_bytes": value[2 + i] for i, name in enumerate(HISTORY_FIELDS)}
     breakdown = _breakdown(fields)
-    if on_cpu and len(value) > 8:
-        resident = integer({"process": value[8]}, "process")
-        breakdown = with_process_figure(breakdown, resident, counted_bytes(breakdown) or 0)
+    if on_cpu:
+        resident = integer(fields, "process_bytes")
+        breakdown = with_process_figure(breakdown, resident, breakdown.tensor_bytes)
     return HistoryPoint(at=at, step=integer({"step": value[1]}, "step"), breakdown=breakdown)

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ..core.memory import Breakdown
 from ..core.model import (
     AllocatorStats,
-    Breakdown,
     Device,
     DeviceMemory,
     DeviceUse,
@@ -312,8 +312,13 @@ def _breakdown(start_s: float, now: float, scale_bytes: int) -> Breakdown:
         parameter_bytes=parameter,
         gradient_bytes=gradient,
         optimizer_state_bytes=optimizer_state,
-        other_allocated_bytes=other,
+        activation_bytes=other,
+        input_bytes=0,
+        temporary_bytes=0,
+        autograd_detail_bytes=0,
+        unknown_bytes=0,
         cached_bytes=cached,
+        fragmentation_bytes=0,
         outside_allocator_bytes=outside,
         process_bytes=allocated + cached + outside,
         buffer_bytes=parameter // 50,

@@ -10,7 +10,8 @@ from ...core.breakdowns import layers
 from ...core.devices import device_places
 from ...core.fleet import Fleet
 from ...core.history import History
-from ...core.model import CATEGORIES, Process
+from ...core.memory import CATEGORIES
+from ...core.model import Process
 from ...core.units import format_bytes, format_duration
 from ...draw.area import stacked_area
 from ...draw.braille import spark

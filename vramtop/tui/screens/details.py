@@ -9,7 +9,8 @@ from textual.strip import Strip
 from ...core.breakdowns import category_label
 from ...core.devices import device_places
 from ...core.fleet import ProcessKey
-from ...core.model import CATEGORIES, ProbeDevice, Process
+from ...core.memory import CATEGORIES
+from ...core.model import ProbeDevice, Process
 from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
 from ..frame import Frame
 from ..paint import Piece, fit, line, printable, swatch
