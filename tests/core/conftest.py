@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from vramtop.core.memory import Breakdown
 from vramtop.core.model import (
     AllocatorStats,
-    Breakdown,
     Device,
     DeviceMemory,
     DeviceUse,
@@ -29,7 +29,15 @@ def make_snapshot(at: float, *processes: Process, devices: tuple[Device, ...] = 
 
 def make_breakdown(parameter: int = 4, process: int | None = 20) -> Breakdown:
     outside = None if process is None else process - parameter - 10
-    return Breakdown(parameter, 1, 2, 3, 4, outside, process)
+    return Breakdown(
+        parameter_bytes=parameter,
+        gradient_bytes=1,
+        optimizer_state_bytes=2,
+        activation_bytes=3,
+        cached_bytes=4,
+        outside_allocator_bytes=outside,
+        process_bytes=process,
+    )
 
 
 def make_process(

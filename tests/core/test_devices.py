@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from vramtop.core.devices import SEGMENT_LABELS, device_rows, device_segments
 from vramtop.core.fleet import Fleet, reduce
+from vramtop.core.memory import CATEGORIES, Breakdown
 from vramtop.core.model import (
-    CATEGORIES,
-    Breakdown,
     Device,
     DeviceMemory,
     MigDevice,
@@ -32,7 +31,7 @@ def segments(make: Any, device: Any, *processes: Any) -> dict[str, int]:
 def test_a_gpu_is_explained_from_parameters_to_free(make: Any) -> None:
     # make.process: 4 + 1 + 2 + 3 allocated, 4 cached, 6 outside = 20
     found = segments(make, make.gpu(100, 60, 5), make.process(1), make.plain(2, 33))
-    assert list(found.values()) == [4, 1, 2, 3, 4, 6, 33, 5, 7, 35]
+    assert list(found.values()) == [4, 1, 2, 3, 0, 0, 0, 0, 4, 0, 6, 33, 5, 7, 35]
 
 
 def test_what_exceeds_the_devices_own_figure_is_cut(make: Any) -> None:
@@ -65,7 +64,7 @@ def test_an_unknown_device_has_no_segments(make: Any, total: int | None, used: i
 
 def test_resident_sets_are_not_summed_on_the_host(make: Any) -> None:
     host = Device(0, "host", "host RAM", "host", DeviceMemory(1000, 400, 600))
-    breakdown = Breakdown(10, 5, 20, None, None, 65, 100)
+    breakdown = Breakdown(10, 5, 20, outside_allocator_bytes=65, process_bytes=100)
     probe = Probe("streaming", at=100.0, devices=(ProbeDevice("cpu", None, None, breakdown),))
     trained = make.plain(1, 100, "host", probe=probe)
     found = segments(make, host, trained, make.plain(2, 390, "host"), make.plain(3, 390, "host"))
@@ -98,7 +97,7 @@ _bytes = st.one_of(st.none(), st.integers(-5, 1 << 40))
     used=_bytes,
     free=_bytes,
     reserved=_bytes,
-    probed=st.lists(st.lists(st.integers(0, 1 << 40), min_size=6, max_size=6), max_size=3),
+    probed=st.lists(st.lists(st.integers(0, 1 << 40), min_size=11, max_size=11), max_size=3),
     plain=st.lists(_bytes, max_size=3),
     is_host=st.booleans(),
 )

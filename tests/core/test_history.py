@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramtop.core.history import MAX_POINTS, RESOLUTION_S, History
-from vramtop.core.model import Breakdown, HistoryPoint
+from vramtop.core.memory import Breakdown
+from vramtop.core.model import HistoryPoint
 
 
 def point(at: float, parameter: int = 1) -> HistoryPoint:

@@ -125,7 +125,7 @@ def test_an_unknown_sort_key_is_an_error(fleet: Fleet) -> None:
 
 
 def test_the_cpu_counts_storages_and_has_no_allocator(make: Any) -> None:
-    breakdown = replace(make.breakdown(GIB, 9 * GIB), other_allocated_bytes=None, cached_bytes=None)
+    breakdown = replace(make.breakdown(GIB, 9 * GIB), activation_bytes=None, cached_bytes=None)
     probe = Probe("streaming", at=100.0, devices=(ProbeDevice("cpu", None, None, breakdown),))
     process = make.plain(5, 9 * GIB, "host", probe=probe)
     host = Device(0, "host", "host RAM", "host", DeviceMemory(64 * GIB, 20 * GIB, 44 * GIB))

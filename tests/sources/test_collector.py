@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from vramtop.core.memory import Breakdown
 from vramtop.core.model import (
     AllocatorStats,
-    Breakdown,
     Device,
     DeviceMemory,
     DeviceUse,
@@ -46,7 +46,7 @@ class OneGpu:
 
 def cuda_probe(uuid="GPU-1", reserved=700):
     allocator = AllocatorStats(600, reserved, 600, None, None, 650, 700, 3, 0, 0)
-    breakdown = Breakdown(100, 100, 200, other_allocated_bytes=200, cached_bytes=100)
+    breakdown = Breakdown(100, 100, 200, cached_bytes=100, fragmentation_bytes=0)
     return Probe("streaming", devices=(ProbeDevice("cuda:0", uuid, allocator, breakdown),))
 
 
@@ -74,6 +74,7 @@ def test_outside_the_allocator_is_the_drivers_figure_less_reserved(read):
     breakdown = breakdown_of(read(OneGpu(), {ME: cuda_probe()}))
     assert breakdown.process_bytes == 900
     assert breakdown.outside_allocator_bytes == 200
+    assert breakdown.unknown_bytes == 200  # allocated beyond what the probe could name
 
 
 def test_a_process_that_outgrew_the_drivers_figure_is_unknown_not_negative(read):

@@ -6,7 +6,8 @@ from itertools import islice
 
 import pytest
 
-from vramtop.core.model import CATEGORIES, Snapshot
+from vramtop.core.memory import CATEGORIES
+from vramtop.core.model import Snapshot
 from vramtop.sources.fake import SCENARIOS, START_S, FakeSource, snapshots
 
 
@@ -29,8 +30,8 @@ def test_the_made_up_values_add_up_and_repeat(scenario: str) -> None:
                 parts = [part.breakdown.bytes_of(category) for category in CATEGORIES]
                 assert sum(size or 0 for size in parts) == part.breakdown.process_bytes
                 if part.allocator:
-                    assert sum(parts[:4]) == part.allocator.allocated_bytes
-                    assert sum(parts[:5]) == part.allocator.reserved_bytes
+                    assert sum(parts[:8]) == part.allocator.allocated_bytes
+                    assert sum(parts[:10]) == part.allocator.reserved_bytes
 
 
 def test_training_shows_every_state() -> None:

@@ -30,8 +30,13 @@ SAMPLE = {
                 "gradient_bytes": 50,
                 "optimizer_state_bytes": 200,
                 "buffer_bytes": 4,
-                "other_allocated_bytes": None,
+                "activation_bytes": None,
+                "input_bytes": None,
+                "temporary_bytes": None,
+                "autograd_detail_bytes": None,
+                "unknown_bytes": None,
                 "cached_bytes": None,
+                "fragmentation_bytes": None,
             },
         }
     ],
@@ -105,8 +110,8 @@ def test_samples_arrive_under_the_pid_that_the_kernel_gives(server):
 
 
 def test_history_is_given_once(server):
-    point = [1.0, 2, 100, 50, 200, None, None, 4]
-    points = [[*point, 1000], point]  # the last field came later than the others
+    point = [1.0, 2, 100, 50, 200, *[None] * 7, 4, 0, 0, 0]
+    points = [[*point, 1000], [*point, None]]
     server(HELLO, {"type": "history", "device": "cpu", "points": points}, SAMPLE)
     clients = ProbeClients(1)
     probes, _ = read_until(clients, lambda p, _: p and p[os.getpid()].history)

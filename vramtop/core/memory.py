@@ -40,7 +40,8 @@ class Breakdown:
     allocator to ask: ``cached`` and ``fragmentation`` are None, ``outside_allocator`` = RSS - what
     the tensors hold. So all that is known sums to ``process_bytes`` exactly.
 
-    What only a step sampled in detail can tell (activation to unknown) is None before the first.
+    What only a step sampled in detail can tell (activation to unknown) is None before the first;
+    what a GPU's allocator counts beyond the rest is unknown until then.
     ``cached`` is free whole segments, ``fragmentation`` free pieces of segments in use.
     """
 

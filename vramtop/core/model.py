@@ -18,6 +18,8 @@ process may not look at it (another pid namespace, hidepid)."""
 ProbeLink = Literal["streaming", "waiting", "stale", "gone", "none"]
 """``waiting``: connected, torch not imported yet or nothing published. ``stale``: connected but
 silent for several periods. ``gone``: the socket closed; the values are the last ones."""
+DetailState = Literal["ready", "pending", "off"]
+"""Whether a step has been sampled in detail; ``off``: none will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ class Probe:
     history: dict[str, tuple[HistoryPoint, ...]] | None = None
     """Past samples by torch device, oldest first; given once, in the first snapshot after the
     connection, so that a viewer who comes late sees what was."""
+    detail: DetailState | None = None
+    """None where the probe does not say."""
     problem: str | None = None
     """What the probe could not do, in its own words."""
 

@@ -13,10 +13,14 @@ from .breakdowns import breakdown_of, category_label, torch_devices
 from .devices import device_places
 from .fleet import Fleet
 from .model import AllocatorStats, Process
-from .units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
-
-NONE_SHOWN: Final = "–"
-"""Shown where there is nothing, as opposed to something unknown."""
+from .units import (
+    NONE_SHOWN,
+    NOT_AVAILABLE,
+    format_bytes,
+    format_duration,
+    format_percent,
+    format_rate,
+)
 
 SortValue = int | float | str | None
 

@@ -6,6 +6,8 @@ from typing import Final
 
 NOT_AVAILABLE: Final = "N/A"
 """What is shown for an unknown value; unknown is never shown as 0."""
+NONE_SHOWN: Final = "–"
+"""Shown where there is nothing, as opposed to something unknown."""
 
 _BYTE_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..core.breakdowns import with_process_figure
+from ..core.breakdowns import with_allocator, with_process_figure
 from ..core.memory import Breakdown
 from ..core.model import (
     DeviceUse,
@@ -209,10 +209,12 @@ def _outside(
     uses: tuple[DeviceUse, ...],
     facts: ProcessFacts,
 ) -> Breakdown:
-    counted = breakdown.tensor_bytes
     if device.device == "cpu":
-        return with_process_figure(breakdown, facts.rss_bytes, counted)
-    inside = device.allocator.reserved_bytes if device.allocator else counted
+        return with_process_figure(breakdown, facts.rss_bytes, breakdown.tensor_bytes)
+    inside = breakdown.tensor_bytes
+    if device.allocator is not None:
+        breakdown = with_allocator(breakdown, device.allocator)
+        inside = device.allocator.reserved_bytes
     return with_process_figure(breakdown, _driver_figure(device, uses), inside)
 
 

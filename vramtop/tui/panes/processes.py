@@ -9,7 +9,8 @@ from textual.message import Message
 from textual.strip import Strip
 
 from ...core.fleet import ProcessKey
-from ...core.rows import NONE_SHOWN, PROCESS_COLUMNS, Column, ProcessRow
+from ...core.rows import PROCESS_COLUMNS, Column, ProcessRow
+from ...core.units import NONE_SHOWN
 from ..frame import Frame
 from ..paint import Piece, fit, line, printable, swatch
 from .base import Pane, sentences
