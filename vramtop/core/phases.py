@@ -104,19 +104,17 @@ def stage_rows(stages: Sequence[Stage]) -> list[StageRow]:
     """Every stage after the one that it ran in, otherwise in the order given."""
     places = {stage.path: place for place, stage in enumerate(stages)}
 
-    def place(path: str) -> int:
+    def place_of(path: str) -> int:
         # An outer stage ends, and so is reported, after the inner ones; while it has not ended
         # yet, they stand where it will.
+        if path in places:
+            return places[path]
         inner = path + STAGE_SEPARATOR
-        return min(
-            [places[path]]
-            if path in places
-            else [p for q, p in places.items() if q.startswith(inner)]
-        )
+        return min(place for other, place in places.items() if other.startswith(inner))
 
     def position(stage: Stage) -> list[int]:
         names = stage.path.split(STAGE_SEPARATOR)
-        return [place(STAGE_SEPARATOR.join(names[: i + 1])) for i in range(len(names))]
+        return [place_of(STAGE_SEPARATOR.join(names[: i + 1])) for i in range(len(names))]
 
     return [
         StageRow(

@@ -126,10 +126,8 @@ def releasable_bytes(segment_map: SegmentMap) -> int:
         page = _SMALL_SEGMENT_BYTES if segment.pool == "small" else _LARGE_SEGMENT_BYTES
         for start, end in _idle_stretches(segment):
             if segment.expandable:
-                # The last page of a mapping is as long as the others but for the small change
-                # that the driver's granularity may leave.
-                last = end if end == segment.total_bytes else end // page * page
-                released += max(last - -(-start // page) * page, 0)
+                whole_end = end if end == segment.total_bytes else end // page * page
+                released += max(whole_end - _up(start, page), 0)
             elif end - start == segment.total_bytes:
                 released += segment.total_bytes
     return released
@@ -148,7 +146,8 @@ def would_fail(
     """
     if fits(segment_map, request_bytes, stream):
         return False
-    needed = _segment_bytes(_rounded(request_bytes))
+    expandable = any(segment.expandable for segment in segment_map.segments)
+    needed = _segment_bytes(_rounded(request_bytes), expandable=expandable)
     return needed > device_free_bytes + releasable_bytes(segment_map)
 
 
@@ -199,16 +198,22 @@ def _idle_stretches(segment: Segment) -> Iterator[tuple[int, int]]:
 
 
 def _rounded(request_bytes: int) -> int:
-    return max(-(-request_bytes // _ROUND_BYTES), 1) * _ROUND_BYTES
+    return max(_up(request_bytes, _ROUND_BYTES), _ROUND_BYTES)
 
 
 def _pool(size: int) -> str:
     return "small" if size <= _LARGEST_SMALL_BYTES else "large"
 
 
-def _segment_bytes(size: int) -> int:
+def _segment_bytes(size: int, *, expandable: bool) -> int:
     if size <= _LARGEST_SMALL_BYTES:
         return _SMALL_SEGMENT_BYTES
+    if expandable:
+        return _up(size, _LARGE_SEGMENT_BYTES)
     if size < _OWN_SEGMENT_FROM_BYTES:
         return _LARGE_SEGMENT_BYTES
-    return -(-size // _OWN_SEGMENT_ROUND_BYTES) * _OWN_SEGMENT_ROUND_BYTES
+    return _up(size, _OWN_SEGMENT_ROUND_BYTES)
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
