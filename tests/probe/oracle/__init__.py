@@ -1,0 +1,1 @@
+"""The oracle for the breakdown: torch.profiler's memory timeline of real trainings."""
