@@ -24,6 +24,16 @@ from ..core.model import (
     Process,
     Snapshot,
 )
+from .fake_memory import (
+    HISTORY_S,
+    RESERVED_SCALES,
+    cpu_breakdown,
+    detail,
+    gpu_breakdown,
+    segment_map,
+    stages,
+    step_at,
+)
 
 SCENARIOS: Final = ("training", "fleet", "nogpu")
 """``training``: two GPUs with three processes, a MIG GPU, a lost GPU, an invisible pid.
@@ -33,7 +43,6 @@ START_S: Final = 1_760_000_000.0
 
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
-_HISTORY_S: Final = 120
 _LOST_AFTER_S: Final = 5.0
 
 
@@ -189,7 +198,7 @@ def _fleet(start_s: float, now: float, period_s: float) -> Snapshot:
 
 def _nogpu(start_s: float, now: float, period_s: float) -> Snapshot:
     """A training on the CPU of a machine without an NVIDIA driver."""
-    breakdown = _cpu_breakdown(start_s, now)
+    breakdown = cpu_breakdown(start_s, now)
     rss = breakdown.process_bytes or 0
     host = _host()
     used = 6 * _GIB + rss
@@ -213,8 +222,17 @@ def _nogpu(start_s: float, now: float, period_s: float) -> Snapshot:
             start_s,
             now,
             None,
-            (ProbeDevice("cpu", None, None, breakdown),),
-            _history("cpu", start_s, now, _cpu_breakdown),
+            (
+                ProbeDevice(
+                    "cpu",
+                    None,
+                    None,
+                    breakdown,
+                    detail=detail(start_s, now, 100 * _MIB),
+                    stages=stages(start_s, now, 100 * _MIB),
+                ),
+            ),
+            _history("cpu", start_s, now, cpu_breakdown),
         ),
     )
     other = Process(
@@ -232,25 +250,34 @@ def _nogpu(start_s: float, now: float, period_s: float) -> Snapshot:
 
 def _job(start_s: float, now: float, uuid: str, *, scale_bytes: int, rank: int | None) -> Probe:
     """A streaming probe of a training on a GPU, with its past in the first snapshot."""
-    breakdown = _breakdown(start_s, now, scale_bytes)
-    allocated = sum(_wave(start_s, now, scale_bytes))
-    reserved = allocated + (breakdown.cached_bytes or 0)
+    breakdown = gpu_breakdown(start_s, now, scale_bytes)
+    segments = segment_map(now, breakdown)
+    allocated = breakdown.tensor_bytes
+    reserved = RESERVED_SCALES * scale_bytes
     allocator = AllocatorStats(
         allocated_bytes=allocated,
         reserved_bytes=reserved,
         active_bytes=allocated,
         requested_bytes=allocated - 3 * _MIB,
-        inactive_split_bytes=(breakdown.cached_bytes or 0) // 3,
+        inactive_split_bytes=breakdown.fragmentation_bytes,
         peak_allocated_bytes=10 * scale_bytes,
         peak_reserved_bytes=reserved,
-        segments=73,
+        segments=len(segments.segments),
         alloc_retries=0,
         ooms=0,
     )
     history = _history(
-        "cuda:0", start_s, now, lambda start_s, at: _breakdown(start_s, at, scale_bytes)
+        "cuda:0", start_s, now, lambda start_s, at: gpu_breakdown(start_s, at, scale_bytes)
     )
-    part = ProbeDevice("cuda:0", uuid, allocator, breakdown)
+    part = ProbeDevice(
+        "cuda:0",
+        uuid,
+        allocator,
+        breakdown,
+        detail=detail(start_s, now, scale_bytes),
+        segments=segments,
+        stages=stages(start_s, now, scale_bytes),
+    )
     return _probe(start_s, now, rank, (part,), history)
 
 
@@ -261,7 +288,7 @@ def _probe(
     devices: tuple[ProbeDevice, ...],
     history: dict[str, tuple[HistoryPoint, ...]] | None = None,
 ) -> Probe:
-    step = _step(start_s, now)
+    step = step_at(start_s, now)
     model = ModelInfo(
         class_name="GPT2LMHeadModel",
         parameters=354_823_168,
@@ -285,6 +312,7 @@ def _probe(
         optimizers=(OptimizerInfo("AdamW", step, {"lr": 3e-4}),),
         devices=devices,
         history=history,
+        detail="ready",
     )
 
 
@@ -294,61 +322,9 @@ def _history(
     """What the probe kept before we came; with the first snapshot only."""
     if now != start_s:
         return None
-    times = [start_s - age for age in range(_HISTORY_S, 0, -1)]
-    points = tuple(HistoryPoint(at, _step(start_s, at), breakdown(start_s, at)) for at in times)
+    times = [start_s - age for age in range(HISTORY_S, 0, -1)]
+    points = tuple(HistoryPoint(at, step_at(start_s, at), breakdown(start_s, at)) for at in times)
     return {torch_device: points}
-
-
-def _step(start_s: float, now: float) -> int:
-    return int(3.2 * (now - start_s + _HISTORY_S))
-
-
-def _breakdown(start_s: float, now: float, scale_bytes: int) -> Breakdown:
-    parameter, gradient, optimizer_state, other = _wave(start_s, now, scale_bytes)
-    allocated = parameter + gradient + optimizer_state + other
-    cached = max(10 * scale_bytes - allocated, 0)
-    outside = 420 * _MIB
-    return Breakdown(
-        parameter_bytes=parameter,
-        gradient_bytes=gradient,
-        optimizer_state_bytes=optimizer_state,
-        activation_bytes=other,
-        input_bytes=0,
-        temporary_bytes=0,
-        autograd_detail_bytes=0,
-        unknown_bytes=0,
-        cached_bytes=cached,
-        fragmentation_bytes=0,
-        outside_allocator_bytes=outside,
-        process_bytes=allocated + cached + outside,
-        buffer_bytes=parameter // 50,
-    )
-
-
-def _cpu_breakdown(start_s: float, now: float) -> Breakdown:
-    parameter, gradient, optimizer_state, rest = _wave(start_s, now, 100 * _MIB)
-    outside = 700 * _MIB + rest
-    return Breakdown(
-        parameter_bytes=parameter,
-        gradient_bytes=gradient,
-        optimizer_state_bytes=optimizer_state,
-        outside_allocator_bytes=outside,
-        process_bytes=parameter + gradient + optimizer_state + outside,
-    )
-
-
-def _wave(start_s: float, now: float, scale_bytes: int) -> tuple[int, int, int, int]:
-    """Parameters, gradients, optimizer state and the rest: a sawtooth of 11 s.
-
-    Gradients are freed when the rest begins to rise; the optimizer's state appears with its first
-    step, 100 s before the first snapshot.
-    """
-    age_s = now - start_s + _HISTORY_S
-    phase = age_s % 11.0 / 11.0
-    optimizer_state = 2 * scale_bytes if age_s >= 20.0 else 0
-    gradient = int(scale_bytes * phase) if phase > 0.4 else 0
-    other = int(4.5 * scale_bytes * (phase if phase <= 0.7 else (1 - phase) * 7 / 3))
-    return scale_bytes, gradient, optimizer_state, other
 
 
 def _gpu(index: int, used_bytes: int, unattributed_bytes: int | None) -> Device:
