@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vramtop.core.devices import SEGMENT_LABELS
 from vramtop.draw.blocks import Run, part_glyph, stacked_bar
 
 PARTS = [("parameter", 2.0), ("gradient", 1.0), ("state", 4.0), ("free", 3.0)]
@@ -23,9 +24,9 @@ def test_an_absent_part_does_not_change_the_others_glyphs() -> None:
     assert text(stacked_bar(parts, 8, mono=True)) == "████▒▒▒▒"
 
 
-def test_ten_parts_have_ten_glyphs() -> None:
-    assert len({part_glyph(i) for i in range(10)}) == 10
-    assert len({part_glyph(i, ascii=True) for i in range(10)}) == 10
+def test_as_many_glyphs_as_a_device_has_parts() -> None:
+    assert len({part_glyph(i) for i in range(len(SEGMENT_LABELS))}) == len(SEGMENT_LABELS)
+    assert len({part_glyph(i, ascii=True) for i in range(len(SEGMENT_LABELS))}) == 15
 
 
 def test_parts_meet_at_eighths_of_a_cell() -> None:

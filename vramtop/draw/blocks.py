@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-_MONO_GLYPHS: Final = "█▓▒░▚·▪×? "
-_ASCII_GLYPHS: Final = "#=+:-.ox? "
+_MONO_GLYPHS: Final = "█▓▒░ita?·▚o▪≡× "
+_ASCII_GLYPHS: Final = "#=+:ita?.%op_x "
 _LEFT_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 

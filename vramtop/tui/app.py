@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
@@ -16,15 +15,16 @@ from ..core.rows import SORT_KEYS
 from ..errors import EXIT_OK
 from ..sources.base import SnapshotSource
 from .actions import available, bindings
-from .dialogs import Dialogs
 from .feed import Feed
 from .frame import Frame, View
 from .leaving import leave_on_signals
-from .panes import PANES, BreakdownPane, Pane, ProcessesPane, TimelinePane
+from .navigation import Navigation
+from .panes import PANES, Pane, ProcessesPane
 from .screens.overlay import OverlayScreen
 from .theme import DARK, LIGHT, THEMES
 from .widgets.bars import Footer, ProblemBar, StatusBar
 from .widgets.filter_field import FilterField
+from .widgets.lower import Lower
 
 PERIODS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -33,7 +33,7 @@ class SnapshotsWait(Message):
     """The feed has something to show."""
 
 
-class VramtopApp(Dialogs):
+class VramtopApp(Navigation):
     """The live screen over any source of snapshots."""
 
     TITLE = "vramtop"
@@ -62,9 +62,8 @@ class VramtopApp(Dialogs):
             self._bindings.key_to_bindings.setdefault(binding.key, []).append(binding)
         self._feed = Feed(source, lambda: self.post_message(SnapshotsWait()))
         self._select_pid = select_pid
-        self._pane = pane if pane in [kind.NAME for kind in PANES] else ProcessesPane.NAME
+        self._pane = pane if pane in [kind.NAME for kind in PANES] else self._pane
         self.AUTO_FOCUS = f"#{self._pane}"  # type: ignore[misc]  # ClassVar there, remembered here
-        self._enlarged: Pane | None = None
 
     def compose(self) -> ComposeResult:
         """Bars and panes (called by textual)."""
@@ -73,7 +72,7 @@ class VramtopApp(Dialogs):
         for number, pane in enumerate(panes, 1):
             pane.number = number
         yield from panes[:2]
-        yield Horizontal(*panes[2:], id="selected")
+        yield Lower(panes[2:], first=self._pane, id="selected")
         yield ProblemBar(id="problems")
         yield FilterField(id="filter")
         yield Footer(self.actions, id="footer")
@@ -185,36 +184,6 @@ class VramtopApp(Dialogs):
     def on_pane_device_turned(self, message: Pane.DeviceTurned) -> None:
         """Another torch device of the same process."""
         self._change(torch_device_turn=self._view.torch_device_turn + message.by)
-
-    def action_move(self, to: str) -> None:
-        """Move in the pane in focus."""
-        focused = self.focused
-        (focused if isinstance(focused, Pane) else self.query_one(ProcessesPane)).move(to)
-
-    def action_pane(self, number: int) -> None:
-        """Go to a pane; there already: enlarge it, or put it back."""
-        pane = self.query_one(f"#{PANES[number - 1].NAME}", Pane)
-        if pane.has_focus and pane.display:
-            self._enlarge(None if self._enlarged else pane)
-        else:
-            self._enlarge(pane if self._enlarged else None)
-        pane.focus()
-
-    def on_descendant_focus(self) -> None:
-        """On narrow screens the breakdown and the timeline share one place."""
-        if isinstance(self.focused, Pane) and len(self.screen_stack) == 1:
-            self._pane = self.focused.NAME
-        if isinstance(self.focused, TimelinePane | BreakdownPane):
-            self.screen.set_class(isinstance(self.focused, TimelinePane), "-timeline")
-
-    def _enlarge(self, pane: Pane | None) -> None:
-        """Give a pane the whole screen; None gives every pane its place back."""
-        screen = self.screen_stack[0]
-        self._enlarged = pane
-        screen.set_class(pane is not None, "-enlarged")
-        for kind in PANES:
-            is_it = pane is not None and pane.NAME == kind.NAME
-            screen.set_class(is_it, f"-enlarged-{kind.NAME}")
 
 
 def run_app(

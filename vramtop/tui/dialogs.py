@@ -17,6 +17,7 @@ from ..core.rows import PROCESS_COLUMNS
 from ..errors import VramtopError
 from .actions import Action
 from .frame import Frame, View
+from .panes import Pane
 from .theme import Ink, make_ink
 from .widgets.bars import ProblemBar
 
@@ -67,9 +68,11 @@ class Dialogs(App[None]):
             self.push_screen(ProblemsScreen(self.frame, problems))
 
     def action_details(self) -> None:
-        """Show all of the selected process."""
+        """Show all of the selected process, unless the pane in focus has a use for the key."""
         from .screens.details import DetailsScreen
 
+        if isinstance(self.focused, Pane) and self.focused.enter():
+            return
         if self.frame and self.frame.process:
             self.push_screen(DetailsScreen(self.frame, self.frame.process.key))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..core.breakdowns import torch_devices
+from ..core.breakdowns import probe_device_of, torch_devices
 from ..core.fleet import Fleet, ProcessKey
-from ..core.model import Process
+from ..core.memory import Detail
+from ..core.model import Device, DeviceMemory, MigDevice, ProbeDevice, Process
 from ..core.rows import ProcessRow, process_rows
 from .theme import Ink
 
@@ -61,3 +62,42 @@ class Frame:
         """Of the selected process, the torch device to explain."""
         names = torch_devices(self.process) if self.process else ()
         return names[self.view.torch_device_turn % len(names)] if names else None
+
+    @cached_property
+    def part(self) -> ProbeDevice | None:
+        """What the selected process's probe says of that torch device."""
+        if self.process is None or self.torch_device is None:
+            return None
+        return probe_device_of(self.process, self.torch_device)
+
+    @property
+    def place_text(self) -> str:
+        """Which process and torch device the panes about them show."""
+        if self.process is None:
+            return ""
+        if self.torch_device is None:
+            return str(self.process.pid)
+        names = torch_devices(self.process)
+        many = f" {names.index(self.torch_device) + 1}/{len(names)}" if len(names) > 1 else ""
+        return f"{self.process.pid} {self.torch_device}{many}"
+
+    @property
+    def detail(self) -> Detail | None:
+        """What the last step sampled in detail has told of it."""
+        return self.part.detail if self.part else None
+
+    @cached_property
+    def device_memory(self) -> DeviceMemory | None:
+        """The memory of the device or MIG instance that the torch device is."""
+        process, part = self.process, self.part
+        if process is None or part is None or part.device == "cpu":
+            return None
+        uuid = part.uuid
+        if uuid is None and len(process.devices) == 1:
+            uuid = process.devices[0].uuid
+        for device in self.fleet.snapshot.devices:
+            places: tuple[Device | MigDevice, ...] = (device, *device.mig)
+            for place in places:
+                if place.uuid == uuid:
+                    return place.memory
+        return None

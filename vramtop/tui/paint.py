@@ -10,8 +10,8 @@ from rich.style import Style
 from textual.strip import Strip
 
 from ..draw.area import Cell
-from ..draw.blocks import part_glyph, stacked_bar
-from .theme import SEGMENT_POSITIONS, Ink
+from ..draw.blocks import Run, part_glyph, stacked_bar
+from .theme import RASTER_TONES, SEGMENT_POSITIONS, TEXTURES, Ink
 
 Piece = tuple[str, Style]
 
@@ -50,7 +50,19 @@ def line(pieces: Iterable[Piece], width: int, fill: Style) -> Strip:
 
 def swatch(key: str, ink: Ink, on: str = "background") -> Piece:
     """A mark in a segment's colour, or with its glyph where there are no colours."""
-    return (part_glyph(SEGMENT_POSITIONS[key]) if ink.mono else "■", ink(key, on))
+    return (glyph(key, ink) if ink.mono else TEXTURES.get(key, "■"), ink(key, on))
+
+
+def glyph(key: str, ink: Ink) -> str:
+    """What a segment's cells are filled with."""
+    if ink.mono and key in SEGMENT_POSITIONS:
+        return part_glyph(SEGMENT_POSITIONS[key])
+    return TEXTURES.get(key, "█")
+
+
+def _textured(text: str, key: str | None) -> str:
+    """Whole blocks of what is hatched become its hatching."""
+    return text.replace("█", TEXTURES[key]) if key in TEXTURES else text
 
 
 def bar(parts: Sequence[tuple[str, float]], width: int, ink: Ink) -> list[Piece]:
@@ -58,7 +70,18 @@ def bar(parts: Sequence[tuple[str, float]], width: int, ink: Ink) -> list[Piece]
     runs = stacked_bar(parts, width, mono=ink.mono)
     if not runs:
         return [("·" * width, ink("rule"))]
-    return [(run.text, ink(run.key, run.under or "background")) for run in runs]
+    return styled(runs, ink)
+
+
+def styled(runs: Sequence[Run], ink: Ink) -> list[Piece]:
+    """Runs over segment keys and what else rasters draw, in their colours."""
+    return [
+        (
+            run.text if ink.mono else _textured(run.text, run.key),
+            ink(RASTER_TONES.get(run.key, run.key), run.under or "background"),
+        )
+        for run in runs
+    ]
 
 
 def cells(row: Sequence[Cell], keys: Sequence[str], ink: Ink) -> list[Piece]:
@@ -66,14 +89,13 @@ def cells(row: Sequence[Cell], keys: Sequence[str], ink: Ink) -> list[Piece]:
     pieces: list[Piece] = []
     text = ""
     before: tuple[int | None, int | None] = (None, None)
-    for glyph, fg, bg in row:
+    for char, fg, bg in [*row, Cell("", -1, -1)]:
         if (fg, bg) != before:
             if text:
-                pieces.append((text, _cell_style(*before, keys, ink)))
+                key = keys[before[0]] if before[0] is not None and not ink.mono else None
+                pieces.append((_textured(text, key), _cell_style(*before, keys, ink)))
             text, before = "", (fg, bg)
-        text += glyph
-    if text:
-        pieces.append((text, _cell_style(*before, keys, ink)))
+        text += char
     return pieces
 
 

@@ -10,6 +10,8 @@ from rich.style import Style
 from textual.theme import Theme
 
 from ..core.devices import SEGMENT_LABELS
+from ..draw.segmap import GAP
+from ..draw.spans import CEILING, HELD, REACH
 
 SEGMENT_POSITIONS: Final = {key: position for position, key in enumerate(SEGMENT_LABELS)}
 """Where a segment stands in every bar; without colours its glyph goes by this."""
@@ -17,18 +19,45 @@ SEGMENT_POSITIONS: Final = {key: position for position, key in enumerate(SEGMENT
 DARK: Final = "vramtop-dark"
 LIGHT: Final = "vramtop-light"
 
-# Okabe and Ito's palette, told apart with any kind of colour vision; greys are no category.
+PENDING: Final = "pending"
+"""Key of memory that the program has freed and a stream still holds back."""
+TEXTURES: Final = {
+    "fragmentation": "▚",
+    "outside_allocator": "▒",
+    "other_processes": "▓",
+    "driver_reserved": "░",
+    "unattributed": "×",
+    PENDING: "▞",
+}
+"""What is no tensor is grey, and there are not enough greys: these are hatched as well."""
+RASTER_TONES: Final = {
+    REACH: "dim",
+    CEILING: "warn",
+    HELD: "dim",
+    GAP: "background",
+    PENDING: "text",
+}
+"""What rasters draw that is no segment of a bar."""
+
+# Okabe and Ito's palette, told apart with any kind of colour vision, is for tensors alone; their
+# black is the lightest grey on a dark screen.
 _DARK_TONES: Final = {
     "parameter": "#56B4E9",
     "gradient": "#E69F00",
     "optimizer_state": "#009E73",
-    "other_allocated": "#F0E442",
-    "cached": "#CC79A7",
-    "outside_allocator": "#D55E00",
-    "other_processes": "#0072B2",
+    "activation": "#D55E00",
+    "input": "#F0E442",
+    "temporary": "#CC79A7",
+    "autograd_detail": "#0072B2",
+    "unknown": "#E6EDF3",
+    "cached": "#57606A",
+    "fragmentation": "#9AA4AF",
+    "outside_allocator": "#8B949E",
+    "other_processes": "#7A88A8",
     "driver_reserved": "#7D8590",
     "unattributed": "#B1BAC4",
-    "free": "#262C36",
+    "free": "#21262D",
+    PENDING: "#E6EDF3",
     "background": "#0D1117",
     "text": "#E6EDF3",
     "dim": "#8B949E",
@@ -43,15 +72,21 @@ _DARK_TONES: Final = {
 # The same hues, dark enough to be seen on white.
 _LIGHT_TONES: Final = {
     "parameter": "#2B7FB8",
-    "gradient": "#C27C00",
+    "gradient": "#CC8500",
     "optimizer_state": "#00795A",
-    "other_allocated": "#A89B00",
-    "cached": "#A8507F",
-    "outside_allocator": "#B24E00",
-    "other_processes": "#004A77",
+    "activation": "#A83E00",
+    "input": "#A89B00",
+    "temporary": "#A8507F",
+    "autograd_detail": "#004A77",
+    "unknown": "#1F2328",
+    "cached": "#9AA2AB",
+    "fragmentation": "#59636E",
+    "outside_allocator": "#6E7781",
+    "other_processes": "#5A6A8C",
     "driver_reserved": "#6E7781",
-    "unattributed": "#9AA2AB",
-    "free": "#DDE2E8",
+    "unattributed": "#8A929B",
+    "free": "#E4E8ED",
+    PENDING: "#1F2328",
     "background": "#FFFFFF",
     "text": "#1F2328",
     "dim": "#59636E",
@@ -68,13 +103,19 @@ _SIXTEEN_TONES: Final = {
     "parameter": "#55FFFF",
     "gradient": "#AA5500",
     "optimizer_state": "#00AA00",
-    "other_allocated": "#FFFF55",
-    "cached": "#FF55FF",
-    "outside_allocator": "#FF5555",
-    "other_processes": "#5555FF",
+    "activation": "#FF5555",
+    "input": "#FFFF55",
+    "temporary": "#FF55FF",
+    "autograd_detail": "#5555FF",
+    "unknown": "#FFFFFF",
+    "cached": "#AAAAAA",
+    "fragmentation": "#AAAAAA",
+    "outside_allocator": "#AAAAAA",
+    "other_processes": "#00AAAA",
     "driver_reserved": "#AAAAAA",
     "unattributed": "#FFFFFF",
     "free": "#555555",
+    PENDING: "#FFFFFF",
     "background": "#000000",
     "text": "#FFFFFF",
     "dim": "#AAAAAA",
@@ -91,13 +132,19 @@ _SIXTEEN_LIGHT_TONES: Final = {
     "parameter": "#00AAAA",
     "gradient": "#AA5500",
     "optimizer_state": "#00AA00",
-    "other_allocated": "#FFFF55",
-    "cached": "#AA00AA",
-    "outside_allocator": "#AA0000",
-    "other_processes": "#0000AA",
+    "activation": "#AA0000",
+    "input": "#FFFF55",
+    "temporary": "#AA00AA",
+    "autograd_detail": "#0000AA",
+    "unknown": "#000000",
+    "cached": "#555555",
+    "fragmentation": "#555555",
+    "outside_allocator": "#555555",
+    "other_processes": "#5555FF",
     "driver_reserved": "#555555",
     "unattributed": "#000000",
     "free": "#AAAAAA",
+    PENDING: "#000000",
     "background": "#FFFFFF",
     "text": "#000000",
     "dim": "#555555",

@@ -7,10 +7,21 @@ from typing import Final
 from .base import Pane
 from .breakdown import BreakdownPane
 from .devices import DevicesPane
+from .modules import ModulesPane
 from .processes import ProcessesPane
+from .segments import SegmentsPane
 from .timeline import TimelinePane
+from .waterfall import WaterfallPane
 
-__all__ = ["PANES", "BreakdownPane", "DevicesPane", "Pane", "ProcessesPane", "TimelinePane"]
+__all__ = ["PANES", "DevicesPane", "ModulesPane", "Pane", "ProcessesPane"]
 
-PANES: Final[tuple[type[Pane], ...]] = (DevicesPane, ProcessesPane, BreakdownPane, TimelinePane)
+PANES: Final[tuple[type[Pane], ...]] = (
+    DevicesPane,
+    ProcessesPane,
+    BreakdownPane,
+    TimelinePane,
+    WaterfallPane,
+    ModulesPane,
+    SegmentsPane,
+)
 """To add a pane: one module, and one line here."""

@@ -17,6 +17,8 @@ from ..paint import Piece, fit, line
 from ..widgets.canvas import Canvas
 
 _WHEEL_LINES = 3
+_MIN_NOTE = 20
+"""Room that titles of other panes leave for what a pane says of itself."""
 
 
 class Pane(Canvas, can_focus=True):
@@ -32,6 +34,15 @@ class Pane(Canvas, can_focus=True):
     """As high as what it shows; otherwise its height is the layout's to choose."""
     number = 0
     """The key that leads to it, 0 for none."""
+    sharing: tuple[Pane, ...] = ()
+    """The panes that take turns in one place, itself among them."""
+
+    class Asked(Message):
+        """The user clicked on the title of a pane in the same place."""
+
+        def __init__(self, pane: Pane) -> None:
+            super().__init__()
+            self.pane = pane
 
     class DeviceTurned(Message):
         """The user asked for the next or the previous torch device of the process."""
@@ -44,6 +55,8 @@ class Pane(Canvas, can_focus=True):
         super().__init__(id=self.NAME)
         self._frame: Frame | None = None
         self._top = 0
+        self._titles: list[tuple[int, Pane]] = []
+        """(right edge, pane) of each title in the title line."""
 
     def show(self, frame: Frame) -> None:
         """Show this frame."""
@@ -53,6 +66,10 @@ class Pane(Canvas, can_focus=True):
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
         """All lines below the title; more than ``height`` scroll."""
         raise NotImplementedError
+
+    def heads(self, frame: Frame, width: int) -> list[Strip]:  # noqa: ARG002
+        """Lines that stay while the rest scrolls; asked for after the content."""
+        return []
 
     def title_note(self, frame: Frame) -> str:  # noqa: ARG002
         """What the title line says at its right."""
@@ -66,6 +83,10 @@ class Pane(Canvas, can_focus=True):
             self._top = 0 if to == "first" else sys.maxsize
         self.rebuild()
 
+    def enter(self) -> bool:
+        """Do what the enter key does in this pane; False where it does nothing of its own."""
+        return False
+
     @property
     def is_enlarged(self) -> bool:
         """Whether it has the whole screen."""
@@ -78,12 +99,14 @@ class Pane(Canvas, can_focus=True):
             return
         height = max(self.size.height - 1, 0)
         lines = self.content(frame, width, height)
+        heads = self.heads(frame, width)
+        height -= len(heads)
         self._top = min(max(self._top, 0), max(len(lines) - height, 0))
         note = self.title_note(frame)
         if len(lines) > height > 0:
             note = f"{self._top + 1}–{self._top + height} of {len(lines)}"
         shown = lines[self._top : self._top + height]
-        self.paint([self._title_line(frame, width, note), *shown])
+        self.paint([self._title_line(frame, width, note), *heads, *shown])
         if self.FITS_ITS_LINES:
             wanted = Scalar.from_number(1 + len(lines) + self.styles.gutter.height)
             if self.is_enlarged:
@@ -122,20 +145,39 @@ class Pane(Canvas, can_focus=True):
         self._top += count
         self.rebuild()
 
+    def on_click(self, event: events.Click) -> None:
+        """A title leads to its pane."""
+        if event.y == 0:
+            asked = next((pane for right, pane in self._titles if event.x < right), self)
+            if asked is not self:
+                self.post_message(self.Asked(asked))
+
     def _title_line(self, frame: Frame, width: int, note: str) -> Strip:
         ink = frame.ink
-        tone = "accent" if self.has_focus else "dim"
-        rule = ink("accent" if self.has_focus else "rule")
-        title = f" {self.number or ''} {self.TITLE} ".replace("  ", " ")
-        pieces: list[Piece] = [("─" if not self.has_focus else "━", rule)]
-        pieces.append((title, ink(tone, bold=True)))
-        if note and (room := width - cell_len(title) - 6) > 8:
-            note = f" {fit(note, room).rstrip()} "
-        else:
-            note = ""
         dash = "━" if self.has_focus else "─"
-        left = width - 1 - cell_len(title) - cell_len(note) - (1 if note else 0)
-        pieces.append((dash * left, rule))
+        rule = ink("accent" if self.has_focus else "rule")
+        tone = "accent" if self.has_focus else "dim"
+        panes = self.sharing or (self,)
+        names = [f"{pane.number or ''} {pane.TITLE}".strip() for pane in panes]
+        if sum(map(cell_len, names)) + len(names) + 2 > width - _MIN_NOTE:
+            # Their keys alone; what is shown keeps its name.
+            names = [
+                name if pane is self else str(pane.number)
+                for pane, name in zip(panes, names, strict=True)
+            ]
+        pieces: list[Piece] = [(dash, rule)]
+        used = 1
+        self._titles = []
+        for pane, name in zip(panes, names, strict=True):
+            shown = pane is self
+            pieces.append((f" {name}", ink(tone if shown else "dim", bold=shown)))
+            used += cell_len(name) + 1
+            self._titles.append((used, pane))
+        pieces.append((" ", rule))
+        used += 1
+        room = width - used - 4
+        note = f" {fit(note, min(room, cell_len(note)))} " if note and room > 8 else ""
+        pieces.append((dash * (width - used - cell_len(note) - bool(note)), rule))
         if note:
             pieces += [(note, ink("dim")), (dash, rule)]
         return line(pieces, width, ink("text"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from textual.strip import Strip
@@ -62,7 +63,7 @@ class DevicesPane(Pane):
 
 
 def legend_lines(
-    frame: Frame, keys: list[str], width: int, torch_device: str = "cuda"
+    frame: Frame, keys: Sequence[str], width: int, torch_device: str = "cuda"
 ) -> list[Strip]:
     """Marks and names of segments, in as many lines as they need."""
     ink = frame.ink
@@ -71,7 +72,7 @@ def legend_lines(
     used = 0
     for key in keys:
         is_category = key in CATEGORY_LABELS
-        label = category_label(key, torch_device) if is_category else SEGMENT_LABELS[key]
+        label = category_label(key, torch_device) if is_category else SEGMENT_LABELS.get(key, key)
         if pieces and used + len(label) + 5 > width:
             lines.append(line(pieces, width, ink("dim")))
             pieces, used = [], 0

@@ -48,7 +48,7 @@ class TimelinePane(Pane):
             return sentences(["no room for a picture"], width, frame)
         columns = [layers(point) for point in history.columns(plot_width, now, span_s)]
         largest = max((sum(column) for column in columns if column), default=0)
-        total = _total_bytes(frame.fleet, process, device)
+        total = _total_bytes(frame)
         top, ceiling = _scale(largest, total)
         ink = frame.ink
         rows = stacked_area(columns, plot_height, top, mono=ink.mono, ceiling=ceiling or None)
@@ -78,7 +78,7 @@ class TimelinePane(Pane):
         process, device = frame.process, frame.torch_device
         if process is None or device is None:
             return ""
-        total = _total_bytes(frame.fleet, process, device)
+        total = _total_bytes(frame)
         said = [] if total is None else [f"device {format_bytes(total)}"]
         probe = process.probe
         if probe.state != "streaming" and probe.at is not None:
@@ -114,14 +114,11 @@ def _span_s(history: History, now: float) -> int:
     return next((span for span in _SPANS_S if age_s <= 1.5 * span), _SPANS_S[-1])
 
 
-def _total_bytes(fleet: Fleet, process: Process, torch_device: str) -> int | None:
-    """The total of the device or MIG instance that a torch device is."""
-    uuid = next((d.uuid for d in process.probe.devices if d.device == torch_device), None)
-    if uuid is None and torch_device != "cpu" and len(process.devices) == 1:
-        uuid = process.devices[0].uuid
-    if torch_device == "cpu":
-        return fleet.snapshot.host.ram_total_bytes
-    return None if uuid is None else _totals(fleet).get(uuid)
+def _total_bytes(frame: Frame) -> int | None:
+    """The total of the device or MIG instance that the torch device is."""
+    if frame.torch_device == "cpu":
+        return frame.fleet.snapshot.host.ram_total_bytes
+    return frame.device_memory.total_bytes if frame.device_memory else None
 
 
 def _totals(fleet: Fleet) -> dict[str, int | None]:

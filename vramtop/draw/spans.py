@@ -1,0 +1,50 @@
+"""One phase as a bar on a scale that several share: what is held after it, and its peak beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from .blocks import Run, stacked_bar
+
+REACH: Final = "reach"
+"""Key of the line from what was held up to the peak, and of the peak's mark."""
+HELD: Final = "held"
+"""Key of what is held where nothing is known but how much."""
+CEILING: Final = "ceiling"
+"""Key of the mark at the most of all bars."""
+
+
+def span_bar(
+    parts: Sequence[tuple[str, float]],
+    width: int,
+    top: float,
+    peak: float | None = None,
+    ceiling: float | None = None,
+    ascii: bool = False,  # noqa: A002
+    mono: bool = False,
+) -> list[Run]:
+    """Exactly ``width`` cells, of which ``top`` would fill all; all values in one unit.
+
+    The parts as in ``stacked_bar``, then a line to the peak with a mark at its end, then a mark
+    at ``ceiling``, where the peak has not reached it. What exceeds ``top`` is cut.
+    """
+    if width <= 0 or top <= 0:
+        return []
+    held = sum(max(size, 0.0) for _, size in parts)
+    filled = min(round(held / top * width), width)
+    runs = stacked_bar(parts, filled, ascii, mono)
+    line, mark, edge = ("-", "|", ":") if ascii else ("╌", "┤", "┊")
+    used = filled
+    if peak is not None and (column := _column(peak, top, width)) >= filled:
+        runs.append(Run(REACH, line * (column - filled) + mark, None))
+        used = column + 1
+    if ceiling is not None and (column := _column(ceiling, top, width)) >= used:
+        runs += [Run(CEILING, " " * (column - used) + edge, None)]
+        used = column + 1
+    return [*runs, Run(CEILING, " " * (width - used), None)] if used < width else runs
+
+
+def _column(value: float, top: float, width: int) -> int:
+    """The cell at whose left edge a mark stands for a value."""
+    return min(round(value / top * width), width - 1)

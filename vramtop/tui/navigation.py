@@ -1,0 +1,60 @@
+"""The part of the app that leads from pane to pane and moves within them."""
+
+from __future__ import annotations
+
+from .dialogs import Dialogs
+from .frame import View
+from .panes import PANES, ModulesPane, Pane, ProcessesPane
+from .widgets.lower import Lower
+
+
+class Navigation(Dialogs):
+    """An app with the panes of the main screen."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._pane = ProcessesPane.NAME
+        """The pane in focus, or last in focus."""
+        self._enlarged: Pane | None = None
+
+    def action_move(self, to: str) -> None:
+        """Move in the pane in focus."""
+        focused = self.focused
+        (focused if isinstance(focused, Pane) else self.query_one(ProcessesPane)).move(to)
+
+    def action_pane(self, number: int) -> None:
+        """Go to a pane; there already: enlarge it, or put it back."""
+        pane = self.query_one(f"#{PANES[number - 1].NAME}", Pane)
+        if pane.has_focus and pane.display:
+            self._enlarge(None if self._enlarged else pane)
+        else:
+            self._enlarge(pane if self._enlarged else None)
+        self._go_to(pane)
+
+    def action_module_list(self) -> None:
+        """The modules as a tree, or the largest first."""
+        pane = self.query_one(ModulesPane)
+        if pane.display:
+            pane.toggle_list()
+        self._go_to(pane)
+
+    def _go_to(self, pane: Pane) -> None:
+        self.query_one(Lower).bring(pane)
+        pane.focus()
+
+    def on_descendant_focus(self) -> None:
+        """The next run begins where this one is left."""
+        if isinstance(self.focused, Pane) and len(self.screen_stack) == 1:
+            self._pane = self.focused.NAME
+
+    def _enlarge(self, pane: Pane | None) -> None:
+        """Give a pane the whole screen; None gives every pane its place back."""
+        screen = self.screen_stack[0]
+        self._enlarged = pane
+        screen.set_class(pane is not None, "-enlarged")
+        lower = self.query_one(Lower)
+        screen.set_class(pane in lower.panes, "-enlarged-selected")
+        for kind in PANES:
+            is_it = pane is not None and pane.NAME == kind.NAME
+            screen.set_class(is_it, f"-enlarged-{kind.NAME}")
+        lower.settle()

@@ -1,0 +1,140 @@
+"""The phases of the last sampled step: what each began with, ended with, and its peak."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from textual.strip import Strip
+
+from ...core.memory import TENSOR_CATEGORIES
+from ...core.phases import (
+    PhaseRow,
+    StageRow,
+    ceiling_bytes,
+    peak_sentence,
+    phase_rows,
+    stage_rows,
+)
+from ...core.units import format_duration
+from ...draw.spans import HELD, span_bar
+from ..frame import Frame
+from ..paint import Piece, fit, line, styled
+from ..words import why_no_breakdown, why_no_detail
+from .base import Pane, sentences
+
+_HEADS: Final = ("", "BEFORE", "CHANGE", "AFTER", "PEAK")
+_SIZES: Final = (0, 9, 10, 9, 9)
+_KEPT_FIRST: Final = (4, 2, 3, 1)
+"""Columns in the order in which narrow panes keep them."""
+_NAME: Final = (17, 26)
+_MIN_BAR: Final = 16
+_MAX_DEPTH: Final = 5
+
+
+class WaterfallPane(Pane):
+    """A step of the selected process on one torch device, phase by phase."""
+
+    TITLE: ClassVar[str] = "Waterfall"
+    NAME: ClassVar[str] = "waterfall"
+
+    def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
+        """A row a phase, then where the peak was, then the user's own stages."""
+        process, part, detail = frame.process, frame.part, frame.detail
+        if process is None:
+            return sentences(["no process selected"], width, frame)
+        if part is None:
+            return sentences(why_no_breakdown(process), width, frame)
+        phases = phase_rows(detail) if detail else []
+        stages = stage_rows(part.stages)
+        ceiling = ceiling_bytes(detail) if detail else 0
+        most = [max(s.before_bytes, s.after_bytes, s.peak_bytes or 0) for s in part.stages]
+        top = max([ceiling, *most])
+        has_heads = bool(phases or stages) and len(phases) < height
+        lines = [_line(frame, _HEADS, width, "dim", [])] if has_heads else []
+        lines += [_phase_line(frame, row, width, top, ceiling) for row in phases]
+        if detail is None:
+            lines += sentences(why_no_detail(process), width, frame)
+        elif detail.peak and (len(lines) < height or height < len(phases)):
+            lines += sentences([peak_sentence(detail.peak)], width, frame)
+        if stages:
+            own = "your stages, each as it last ran"
+            lines.append(line([(f" {own}", frame.ink("dim"))], width, frame.ink("dim")))
+            lines += [_stage_line(frame, row, width, top) for row in stages]
+        return lines
+
+    def title_note(self, frame: Frame) -> str:
+        """Which step it was, and how long ago."""
+        detail = frame.detail
+        if detail is None:
+            return frame.place_text
+        age_s = max(frame.fleet.snapshot.taken_at - detail.at, 0.0)
+        step = "" if detail.step is None else f"step {detail.step}, "
+        return f"{step}{format_duration(age_s)} ago"
+
+    def move(self, to: str) -> None:
+        """Left and right change the torch device."""
+        if to in {"left", "right"}:
+            self.post_message(self.DeviceTurned(1 if to == "right" else -1))
+        else:
+            super().move(to)
+
+
+def _columns(width: int) -> list[int]:
+    """The columns that fit beside a name and a bar, in the order in which they stand."""
+    room = width - 2 - _NAME[0] - _MIN_BAR
+    kept = []
+    for column in _KEPT_FIRST:
+        if room < _SIZES[column]:
+            break
+        room -= _SIZES[column]
+        kept.append(column)
+    return sorted(kept)
+
+
+def _line(
+    frame: Frame,
+    texts: tuple[str, ...],
+    width: int,
+    tone: str,
+    drawn: list[Piece],
+    tones: dict[int, str] | None = None,
+) -> Strip:
+    ink = frame.ink
+    columns = _columns(width)
+    pieces: list[Piece] = [(" ", ink(tone)), (fit(texts[0], _name_width(width)), ink(tone))]
+    for column in columns:
+        text = fit(texts[column], _SIZES[column], right=True)
+        pieces.append((text, ink((tones or {}).get(column, tone))))
+    return line([*pieces, (" ", ink("text")), *drawn], width, ink("text"))
+
+
+def _name_width(width: int) -> int:
+    spare = width - 2 - _NAME[0] - _MIN_BAR - sum(_SIZES[column] for column in _columns(width))
+    return min(_NAME[0] + max(spare, 0) // 3, _NAME[1])
+
+
+def _bar_width(width: int) -> int:
+    return width - 3 - _name_width(width) - sum(_SIZES[column] for column in _columns(width))
+
+
+def _phase_line(frame: Frame, row: PhaseRow, width: int, top: int, ceiling: int) -> Strip:
+    ink = frame.ink
+    held = row.phase.after if row.phase else None
+    parts = [(HELD, float(row.after_bytes))]
+    if held is not None:
+        parts = [(key, float(held.bytes_of(key) or 0)) for key in TENSOR_CATEGORIES]
+    runs = span_bar(parts, _bar_width(width), top, row.peak_bytes, ceiling, mono=ink.mono)
+    tones = {1: "dim", 4: "warn" if row.is_largest else "text"}
+    if not row.change_bytes:
+        tones[2] = "dim"
+    tone = "text" if row.phase else "dim"
+    return _line(frame, row.texts, width, tone, styled(runs, ink), tones)
+
+
+def _stage_line(frame: Frame, row: StageRow, width: int, top: int) -> Strip:
+    ink, stage = frame.ink, row.stage
+    parts = [(HELD, float(stage.after_bytes))]
+    runs = span_bar(parts, _bar_width(width), top, stage.peak_bytes, mono=ink.mono)
+    label = "  " * min(row.depth, _MAX_DEPTH) + row.label
+    texts = (label, *row.texts[1:])
+    return _line(frame, texts, width, "text", styled(runs, ink), {1: "dim"})

@@ -1,0 +1,64 @@
+"""The lower part of the main screen: panes about the selected process, some sharing a place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from textual.containers import Container
+
+from ..panes.base import Pane
+
+_TWO_FROM_WIDTH: Final = 110
+_FOUR_FROM_HEIGHT: Final = 40
+
+Places = tuple[tuple[int, ...], ...]
+_ONE: Final[Places] = ((0, 1, 2, 3, 4),)
+_TWO: Final[Places] = ((0,), (1, 2, 3, 4))
+_FOUR: Final[Places] = ((0,), (1,), (2,), (3, 4))
+"""Positions of the panes that take turns in each place."""
+
+
+class Lower(Container):
+    """Shows in each place the pane that was asked for last; its title leads to the others."""
+
+    def __init__(self, panes: Sequence[Pane], *, first: str, id: str | None = None) -> None:  # noqa: A002
+        """``first`` is the name of the pane that was asked for before all others."""
+        super().__init__(*panes, id=id)
+        self.panes = tuple(panes)
+        self._asked = [pane for pane in panes if pane.NAME == first]
+
+    def bring(self, pane: Pane) -> None:
+        """Show a pane in its place."""
+        if pane in self.panes:
+            self._asked = [pane, *(other for other in self._asked if other is not pane)]
+            self.settle()
+
+    def settle(self) -> None:
+        """Give every pane its place, or none."""
+        size = self.app.size
+        places = _ONE
+        if size.width >= _TWO_FROM_WIDTH and not self.screen.has_class("-enlarged"):
+            places = _FOUR if size.height >= _FOUR_FROM_HEIGHT else _TWO
+        self.set_class(places is _TWO, "-two")
+        self.set_class(places is _FOUR, "-four")
+        for place in places:
+            sharing = tuple(self.panes[position] for position in place)
+            shown = next((pane for pane in self._asked if pane in sharing), sharing[0])
+            for pane in sharing:
+                pane.sharing = sharing if len(sharing) > 1 else ()
+                pane.display = pane is shown
+            shown.rebuild()
+
+    def on_mount(self) -> None:
+        """Before the first picture."""
+        self.settle()
+
+    def on_resize(self) -> None:
+        """The screen's size decides how many places there are."""
+        self.settle()
+
+    def on_pane_asked(self, message: Pane.Asked) -> None:
+        """A title was clicked."""
+        self.bring(message.pane)
+        message.pane.focus()

@@ -1,0 +1,69 @@
+"""What is said in words about a process, its training and its peak; several panes say it."""
+
+from __future__ import annotations
+
+from ..core.memory import Peak
+from ..core.model import Process
+from ..core.units import format_percent, format_rate
+
+
+def why_no_breakdown(process: Process) -> list[str]:
+    """What to do so that this process can be explained."""
+    probe = process.probe
+    if process.state == "gone":
+        return ["the process has ended"]
+    if probe.state == "none":
+        return [
+            "no probe: start it with `vramtop run -- …` or add vramtop.watch(model, optimizer)",
+            "The driver's and the host's figures need none; enter shows them.",
+        ]
+    said = ["the probe is there and waits for the first training step"]
+    return [*said, probe.problem] if probe.problem else said
+
+
+def why_no_detail(process: Process) -> list[str]:
+    """Why nothing is told of phases, peak and modules."""
+    probe = process.probe
+    if probe.detail == "off":
+        return [
+            "no detail: this probe samples no steps",
+            *([probe.problem] if probe.problem else []),
+        ]
+    if probe.state != "streaming":
+        return ["no detail: no step was sampled while it was watched"]
+    return ["detail after the next sampled step"]
+
+
+def peak_words(peak: Peak) -> str:
+    """Where the peak was."""
+    if peak.module is None:
+        return f"in {peak.phase}"
+    return f"in {peak.phase} of {peak.module or 'the root module'}"
+
+
+def training_facts(process: Process) -> list[str]:
+    """Model, optimizer and speed, one a line."""
+    probe = process.probe
+    facts = []
+    for model in probe.models:
+        trained = model.trainable_parameters
+        part = "" if trained == model.parameters else f", {_count(trained)} trained"
+        facts.append(f"{model.class_name}: {_count(model.parameters)} parameters{part}")
+    facts += [f"{optimizer.class_name}" for optimizer in probe.optimizers]
+    if probe.step is not None:
+        speed = "" if probe.steps_per_s is None else f" at {format_rate(probe.steps_per_s)}"
+        facts.append(f"step {probe.step}{speed}")
+    if probe.torch:
+        facts.append(f"torch {probe.torch}" + (f", CUDA {probe.cuda}" if probe.cuda else ""))
+    if probe.overhead_percent is not None:
+        facts.append(f"the probe costs {format_percent(probe.overhead_percent, 2)} of a step")
+    if probe.problem:
+        facts.append(probe.problem)
+    return facts
+
+
+def _count(number: int) -> str:
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
