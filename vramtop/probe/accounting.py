@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Callable
 
 from .faults import Faults
 
@@ -18,29 +18,38 @@ _MAX_DEPTH = 6
 Counts = dict[str, list[int]]
 """Bytes by torch device ("cuda:0"), each a list of the four above."""
 
+Visit = Callable[[Any, int, int, Any], None]
+"""Called with storage, address of its object, place, module that holds it (or None)."""
+
 
 def count(
-    torch: Any, roots: list[Any], optimizers: list[Any], faults: Faults, gradients: bool = True
+    torch: Any,
+    roots: list[Any],
+    optimizers: list[Any],
+    faults: Faults,
+    gradients: bool = True,
+    visit: Visit | None = None,
 ) -> Counts:
     """Bytes by device; each storage once, as parameter before gradient before optimizer state.
 
     Not inside backward. Nothing is kept, no operation is dispatched, no mode or hook of the user's
     sees it. Kinds of tensors that cannot be counted go to ``faults``.
     """
-    walk = _Walk(torch)
+    walk = _Walk(torch, visit)
     with torch._C.DisableTorchFunction():
         parameters, buffers = _held_tensors(roots, optimizers)
-        for tensor in parameters:
+        for tensor, walk.module in parameters:
             walk.add(tensor, PARAMETER)
-        for tensor in buffers:
+        for tensor, walk.module in buffers:
             walk.add(tensor, BUFFER)
         if gradients:
-            for tensor in parameters:
+            for tensor, walk.module in parameters:
                 # .grad of a tensor that is no leaf warns; such ones stand in for parameters
                 # inside torch.func.functional_call.
                 gradient = tensor.grad if tensor.is_leaf else None
                 if gradient is not None:
                     walk.add(gradient, GRADIENT)
+        walk.module = None
         for optimizer in optimizers:
             for state in optimizer.state.values():
                 walk.add_nested(state, 0)
@@ -67,23 +76,31 @@ def modules_of(roots: Iterable[Any]) -> Iterator[Any]:
         yield module
 
 
-def _held_tensors(roots: list[Any], optimizers: list[Any]) -> tuple[list[Any], list[Any]]:
+def _held_tensors(
+    roots: list[Any], optimizers: list[Any]
+) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
+    """Parameters and buffers, each with the module that holds it."""
     # The module tree is walked anew each time: it costs a fraction of the storages and never
     # misses an adapter that was put in later.
-    parameters: list[Any] = []
-    buffers: list[Any] = []
+    parameters: dict[int, tuple[Any, Any]] = {}
+    buffers: list[tuple[Any, Any]] = []
     for module in modules_of(roots):
-        parameters.extend(module._parameters.values())
-        buffers.extend(module._buffers.values())
+        for tensor in module._parameters.values():
+            if tensor is not None:
+                parameters.setdefault(id(tensor), (tensor, module))
+        buffers.extend((t, module) for t in module._buffers.values() if t is not None)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            parameters.extend(group["params"])
-    unique = {id(tensor): tensor for tensor in parameters if tensor is not None}
-    return list(unique.values()), [tensor for tensor in buffers if tensor is not None]
+            for tensor in group["params"]:
+                parameters.setdefault(id(tensor), (tensor, None))
+    return list(parameters.values()), buffers
 
 
 class _Walk:
-    def __init__(self, torch: Any) -> None:
+    def __init__(self, torch: Any, visit: Visit | None) -> None:
+        self.module: Any = None
+        """The module that holds what is added next."""
+        self._visit = visit
         self._tensor = torch.Tensor
         self._plain = (torch.nn.Parameter, torch.Tensor)
         self._seen: set[int] = set()
@@ -116,6 +133,8 @@ class _Walk:
             if sizes is None:
                 sizes = self.sizes[device] = [0, 0, 0, 0]
             sizes[place] += size
+            if self._visit is not None:
+                self._visit(storage, key, place, self.module)
 
     def add_nested(self, value: Any, depth: int) -> None:
         # issubclass of the type, not isinstance: the latter asks foreign objects for __class__.

@@ -9,14 +9,19 @@ import time
 from _thread import get_ident
 from typing import Any, Callable
 
-from . import describe, sampling
-from .accounting import Counts, count
+from . import boundaries, describe
+from .accounting import Counts, Visit, count
+from .detail import PART as DETAIL
+from .detail import Detail
 from .discovery import holds_all, parameters_of, roots_holding
 from .faults import Faults
 from .hooks import FirstForward, hook_optimizers, hook_root
-from .pace import Pace
+from .inference import phase_of_forward
+from .pace import DetailPace, Pace
+from .recording import DeviceDetail
 from .records import OptimizerRecord, Record, RootRecord
 from .sampling import Sampler
+from .sizes import OpenSizes, add, join
 from .steps import StepClock
 
 _DESCRIPTION_AGE_S = 60.0
@@ -29,8 +34,9 @@ class Observer:
     """The training side of the probe.
 
     ``on_activity`` is called at the first hook of a process (again after a fork) and says whether
-    this process is a training at all; ``on_count`` gets the thread's count at each counted
-    boundary, ``on_sampled`` is called when a sampled step has ended.
+    this process is a training at all; ``on_count`` is called at each counted
+    boundary, ``on_sampled`` is called when a sampled step has ended, ``on_detail`` gets what a
+    step recorded in detail has told.
     """
 
     def __init__(
@@ -39,8 +45,9 @@ class Observer:
         faults: Faults,
         pace: Pace,
         on_activity: Callable[[], bool],
-        on_count: Callable[[Counts], None],
+        on_count: Callable[[], None],
         on_sampled: Callable[[], None],
+        on_detail: Callable[[dict[str, DeviceDetail], list[str]], None],
     ) -> None:
         self._torch = torch
         self._faults = faults
@@ -48,7 +55,10 @@ class Observer:
         self._on_activity = on_activity
         self._on_count = on_count
         self._on_sampled = on_sampled
+        self._on_detail = on_detail
+        self.detail_pace = DetailPace()
         self._active: bool | None = None
+        self._last_boundary: str | None = None
         self._roots: dict[int, RootRecord] = {}
         self._optimizers: dict[int, OptimizerRecord] = {}
         self._samplers: dict[int, Sampler] = {}
@@ -60,16 +70,23 @@ class Observer:
 
     # What the server reads, on its own thread.
 
-    def totals(self) -> Counts:
-        """Bytes by device as of the last boundary, over all training threads."""
+    def totals(self) -> dict[str, OpenSizes]:
+        """Bytes by device as of the last boundary, over all training threads.
+
+        What only a recorded step can tell is of the same boundary of the last one recorded.
+        """
         owners = {r.owner for r in [*self._roots.values(), *self._optimizers.values()]}
-        total: Counts = {}
+        total: dict[str, OpenSizes] = {}
         for thread, sampler in list(self._samplers.items()):
             if thread in owners:  # else its models are gone, and their memory with them
-                for device, sizes in sampler.current.items():
-                    known = total.get(device, [0, 0, 0, 0])
-                    total[device] = [a + b for a, b in zip(known, sizes)]
+                for device, sizes in _sizes_of(sampler).items():
+                    known = total.get(device)
+                    total[device] = sizes if known is None else add(known, sizes)
         return total
+
+    def boundary(self) -> str | None:
+        """Which kind of boundary any training thread has passed last."""
+        return self._last_boundary
 
     def step(self) -> int | None:
         """The largest step count over the optimizers, None before any."""
@@ -102,6 +119,8 @@ class Observer:
     def forked(self) -> None:
         """In the child: it has not trained; what it will train shows at the first step."""
         self._active = None
+        for sampler in self._samplers.values():
+            sampler.detail.stop()
         self._samplers = {}
         self._clock = StepClock()
         for record in self._roots.values():
@@ -172,18 +191,19 @@ class Observer:
         if outer is not None and outer is not record and outer.target() is not None:
             return
         sampler.outer = record
-        self._boundary(sampler, sampling.FORWARD_BEGINS, record, module)
+        phase = phase_of_forward(self._torch, kwargs)
+        self._boundary(sampler, boundaries.FORWARD_BEGINS, record, module, phase)
         if sampler.sampling:
             record.batch_shapes = describe.shapes(self._torch, args, kwargs)
 
-    def _forward_ends(self, module: Any, _args: Any, _output: Any) -> None:
+    def _forward_ends(self, module: Any, _args: Any, output: Any) -> None:
         record = self._roots.get(id(module))
         if record is None or self._in_backward():
             return
         sampler = self._sampler()
         if sampler.outer is record:
             sampler.outer = None
-            self._boundary(sampler, sampling.FORWARD_ENDS, record, module)
+            self._boundary(sampler, boundaries.FORWARD_ENDS, record, module, output=output)
 
     def _step_begins(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer)) or self.add_optimizer(optimizer)
@@ -192,7 +212,7 @@ class Observer:
         if not self._in_backward():
             sampler = self._sampler()
             sampler.outer = None
-            self._boundary(sampler, sampling.STEP_BEGINS, record, optimizer)
+            self._boundary(sampler, boundaries.STEP_BEGINS, record, optimizer)
 
     def _step_ends(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer))
@@ -201,7 +221,7 @@ class Observer:
         record.steps += 1
         self._clock.tick(time.perf_counter(), record.steps)
         if not self._in_backward():
-            self._boundary(self._sampler(), sampling.STEP_ENDS, record, optimizer)
+            self._boundary(self._sampler(), boundaries.STEP_ENDS, record, optimizer)
 
     # What is done about it.
 
@@ -213,28 +233,83 @@ class Observer:
         thread = get_ident()
         sampler = self._samplers.get(thread)
         if sampler is None:
-            sampler = self._samplers[thread] = Sampler(self._pace, self._sampled)
+            detail = Detail(
+                self._torch,
+                self._faults,
+                self.detail_pace,
+                lambda visit: self._count(thread, visit),
+                lambda: self._roots_of(thread),
+                self._on_detail,
+            )
+            sampler = self._samplers[thread] = Sampler(self._pace, detail, self._sampled)
         return sampler
 
-    def _boundary(self, sampler: Sampler, what: str, record: Record, target: Any) -> None:
+    def _roots_of(self, thread: int) -> list[Any]:
+        records = [r for r in list(self._roots.values()) if r.owner in (thread, None)]
+        targets = [r.target() for r in records if not r.inner]
+        return [module for module in targets if module is not None]
+
+    def _boundary(
+        self,
+        sampler: Sampler,
+        what: str,
+        record: Record,
+        target: Any,
+        phase: str = "",
+        output: Any = None,
+    ) -> None:
         thread = get_ident()
         record.claim(thread)
         began = time.perf_counter()
         boundary = (what, id(target))
-        if not sampler.wants(boundary, target, began):
-            return
+        self._last_boundary = what
+        # A step's recording begins after the count at its beginning and ends before the one at
+        # its end, so that neither sees the other.
+        if what in (boundaries.FORWARD_ENDS, boundaries.STEP_ENDS):
+            self._tell_detail(sampler.detail, boundary, phase, output, began)
+        if sampler.wants(boundary, target, began):
+            self._take_count(sampler, thread, boundary, target, began)
+        if what in (boundaries.FORWARD_BEGINS, boundaries.STEP_BEGINS):
+            self._tell_detail(sampler.detail, boundary, phase, output, began)
+
+    def _tell_detail(
+        self, detail: Detail, boundary: boundaries.Boundary, phase: str, output: Any, now: float
+    ) -> None:
+        what, _ = boundary
+        try:
+            if what == boundaries.FORWARD_BEGINS:
+                detail.forward_begins(boundary, phase, now)
+            elif what == boundaries.FORWARD_ENDS:
+                detail.forward_ends(boundary, output)
+            elif what == boundaries.STEP_BEGINS:
+                detail.step_begins(boundary, now)
+            else:
+                detail.step_ends(boundary, now)
+        except Exception as error:
+            detail.stop()
+            self._faults.report(DETAIL, error)
+
+    def _take_count(
+        self,
+        sampler: Sampler,
+        thread: int,
+        boundary: boundaries.Boundary,
+        target: Any,
+        began: float,
+    ) -> None:
         try:
             counts = self._count(thread)
         except RuntimeError as error:
             if "during iteration" in str(error):
                 return  # another thread was adding modules or state: next time
             raise
-        self._on_count(counts)
+        sampler.current = counts
+        self._on_count()
         now = time.perf_counter()
         self._pace.spend(now, now - began)
         sampler.counted(boundary, target, counts, now, now - began)
 
-    def _count(self, thread: int) -> Counts:
+    def _count(self, thread: int, visit: Visit | None = None) -> Counts:
         # Only what this thread trains: the gradients of another thread's model may be in the
         # hands of its backward right now.
         roots = [r for r in list(self._roots.values()) if r.owner in (thread, None)]
@@ -248,6 +323,7 @@ class Observer:
             [optimizer for optimizer in (r.target() for r in optimizers) if optimizer is not None],
             self._faults,
             gradients=not shared,
+            visit=visit,
         )
 
     def _sampled(self) -> None:
@@ -279,3 +355,13 @@ class Observer:
             self.add_root(root)
         now = time.perf_counter()
         self._pace.spend(now, now - began)
+
+
+def _sizes_of(sampler: Sampler) -> dict[str, OpenSizes]:
+    """One thread's bytes as of its last boundary."""
+    recorded = sampler.detail.sizes_at.get(sampler.boundary, {})
+    counts = sampler.current
+    return {
+        device: join(counts.get(device, [0, 0, 0, 0]), recorded.get(device))
+        for device in {**counts, **recorded}
+    }

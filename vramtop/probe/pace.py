@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
-WATCHED_BUDGET = 0.01
+WATCHED_BUDGET = 0.004
 UNWATCHED_BUDGET = 0.002
+DETAIL_BUDGET = 0.005
+"""The watched budgets together stay under one hundredth."""
+DETAIL_FLOOR_S = 1.0
 WATCHED_FLOOR_S = 0.1
 UNWATCHED_FLOOR_S = 1.0
 _SPAN_S = 10.0
@@ -69,3 +73,36 @@ class Pace:
         full = len(spent) < len(self._spent)
         span = _SPAN_S if full else min(max(now - spent[0][0], 1.0), _SPAN_S)
         return sum(cost for _, cost in spent) / span
+
+
+class DetailPace:
+    """Decides when the next step is recorded in detail; only while somebody watches.
+
+    Ranks of one job wait for each other, so that each rank's slow step slows all: all begin theirs
+    when the same slot of the clock begins, a power of two of seconds long.
+    """
+
+    def __init__(self) -> None:
+        self.watched = False
+        self.blocked: str | None = None
+        """Why no step can be recorded at present."""
+        self.recorded = False
+        """Whether one has been, since somebody watches."""
+        self._slot_s = DETAIL_FLOOR_S
+        self._slot: int | None = None
+
+    def due(self) -> bool:
+        """Whether a recording may begin now."""
+        return self.watched and int(time.time() // self._slot_s) != self._slot
+
+    def begin(self) -> None:
+        """A recording begins."""
+        self._slot = int(time.time() // self._slot_s)
+
+    def end(self, cost_s: float) -> None:
+        """It is over and has cost this much; another part of the budget is the counting's."""
+        self.recorded = True
+        self._slot_s = DETAIL_FLOOR_S
+        while self._slot_s * DETAIL_BUDGET < cost_s:
+            self._slot_s *= 2
+        self.begin()

@@ -10,12 +10,9 @@ import weakref
 from typing import Any, Callable
 
 from .accounting import Counts
+from .boundaries import FORWARD_BEGINS, FORWARD_ENDS, NOWHERE, Boundary
+from .detail import Detail
 from .pace import Pace
-
-FORWARD_BEGINS = "forward begins"
-FORWARD_ENDS = "forward ends"
-STEP_BEGINS = "step begins"
-STEP_ENDS = "step ends"
 
 _FIRST_STEPS = 3
 """Sampled without a pause: by then optimizer state exists and every boundary has been seen."""
@@ -25,16 +22,16 @@ _MAX_COUNTS = 32
 _MAX_AGE_S = 5.0
 _MAX_REMEMBERED = 64
 
-Boundary = tuple[str, int]
-"""What happened, and to which object (its id)."""
-
 
 class Sampler:
     """The sampled steps of one training thread."""
 
-    def __init__(self, pace: Pace, on_end: Callable[[], None]) -> None:
+    def __init__(self, pace: Pace, detail: Detail, on_end: Callable[[], None]) -> None:
+        self.detail = detail
         self.current: Counts = {}
         """Bytes by device as of the last boundary."""
+        self.boundary = NOWHERE
+        """The last boundary."""
         self.outer: Any = None
         """The record of the root whose forward is running, inner ones are not looked at."""
         self.sampling = False
@@ -54,6 +51,7 @@ class Sampler:
 
         ``target`` is the object of the boundary, ``now`` in seconds of ``time.perf_counter``.
         """
+        self.boundary = boundary
         if not self.sampling:
             if self._ended >= _FIRST_STEPS and not self._pace.due(now):
                 self.current = self._by_boundary.get(boundary, self.current)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from ..errors import ProtocolError, RendezvousRefused
 from ..protocol import rendezvous
 from .faults import Faults
+from .updates import Updates
 from .viewer import Viewer
 
 MAX_VIEWERS = 64
@@ -46,6 +47,11 @@ class Content(Protocol):
 
     def history(self) -> Iterator[dict[str, Any]]:
         """The history messages."""
+        ...
+
+    @property
+    def updates(self) -> Updates:
+        """What is told whenever it has changed."""
         ...
 
     def watched(self, period_s: float | None) -> None:
@@ -252,6 +258,8 @@ class Server:
         if _without_steps(job) != viewer.job:
             viewer.job = _without_steps(job)
             viewer.send(job)
+        for update in self._content.updates.since(viewer.told):
+            viewer.send(update)
         viewer.send({**sample, "dropped": viewer.dropped})
 
     def _check_socket(self) -> None:

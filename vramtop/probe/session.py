@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol import PROTOCOL_VERSION
-from ..protocol.messages import HISTORY_POINTS_A_LINE
+from ..protocol.messages import BREAKDOWN_FIELDS, HISTORY_POINTS_A_LINE, TENSOR_FIELDS
 from ..protocol.rendezvous import start_ticks
 from . import describe
-from .accounting import BUFFER, GRADIENT, PARAMETER, STATE, Counts
 from .counters import AllocatorReader, Counters
+from .detail import PART as DETAIL
 from .faults import Faults
 from .history import History, Point
 from .observer import Observer
 from .pace import Pace
+from .recording import DeviceDetail
 from .server import Server
+from .sizes import breakdown
+from .updates import Updates, detail_message
 
 _LAUNCHERS = frozenset(
     {
@@ -56,10 +59,17 @@ class Session:
         self.faults = Faults()
         self.pace = Pace()
         self.observer = Observer(
-            torch, self.faults, self.pace, self.serve, self._counted, self._sampled
+            torch,
+            self.faults,
+            self.pace,
+            self.serve,
+            self._counted,
+            self._sampled,
+            self._detailed,
         )
         self._torch = torch
         self._allocator = AllocatorReader(torch)
+        self.updates = Updates()
         self._history = History()
         self._fullest: dict[str, Point] = {}
         self._server: Server | None = None
@@ -124,12 +134,11 @@ class Session:
 
     # On the training thread.
 
-    def _counted(self, counts: Counts) -> None:
+    def _counted(self) -> None:
         if not self._history.due(time.time()) or self.faults.off("the history"):
             return
         try:
-            step = self.observer.step()
-            for device, point in self._points(counts, step).items():
+            for device, point in self._points().items():
                 if _total(point) >= _total(self._fullest.get(device)):
                     self._fullest[device] = point
         except Exception as error:
@@ -141,23 +150,21 @@ class Session:
             self._history.add(time.time(), self._fullest)
             self._fullest = {}
 
-    def _points(self, counts: Counts, step: int | None) -> dict[str, Point]:
+    def _detailed(self, details: dict[str, DeviceDetail], notes: list[str]) -> None:
+        step = self.observer.step()
+        for device, detail in details.items():
+            self.updates.put(f"detail {device}", detail_message(device, step, detail, notes))
+
+    def _points(self) -> dict[str, Point]:
         now = time.time()
-        allocators = self._allocator.read()
+        step, boundary = self.observer.step(), self.observer.boundary()
+        counts, allocators = self.observer.totals(), self._allocator.read()
         points = {}
         for device in {**counts, **allocators}:
-            row = _breakdown(counts.get(device), allocators.get(device, (None, None))[1])
-            points[device] = [
-                now,
-                step,
-                row["parameter_bytes"],
-                row["gradient_bytes"],
-                row["optimizer_state_bytes"],
-                row["other_allocated_bytes"],
-                row["cached_bytes"],
-                row["buffer_bytes"],
-                _resident_bytes() if device == "cpu" else None,
-            ]
+            counters = allocators.get(device, (None, None))[1]
+            row = breakdown(counts.get(device), counters, boundary)
+            sizes = [row[f"{field}_bytes"] for field in BREAKDOWN_FIELDS]
+            points[device] = [now, step, *sizes, _resident_bytes() if device == "cpu" else None]
         return points
 
     # On the server's thread.
@@ -186,7 +193,7 @@ class Session:
     def sample(self) -> dict[str, Any]:
         """A sample of now, without ``dropped``."""
         began = time.thread_time()
-        counts = self.observer.totals()
+        counts, boundary = self.observer.totals(), self.observer.boundary()
         allocators = self._allocators()
         devices = []
         for device in {**allocators, **counts}:
@@ -196,7 +203,7 @@ class Session:
                     "device": device,
                     "uuid": uuid,
                     "allocator": counters,
-                    "breakdown": _breakdown(counts.get(device), counters),
+                    "breakdown": breakdown(counts.get(device), counters, boundary),
                 }
             )
         now = time.perf_counter()
@@ -207,6 +214,7 @@ class Session:
             "steps_per_s": self.observer.steps_per_s(),
             "overhead_percent": round(100 * self.pace.overhead(now), 4),
             "devices": devices,
+            "detail": self._detail_state(),
         }
         self.pace.spend(now, time.thread_time() - began)
         return message
@@ -218,6 +226,13 @@ class Session:
     def watched(self, period_s: float | None) -> None:
         """How closely somebody watches."""
         self.pace.watched_period_s = period_s
+        self.observer.detail_pace.watched = period_s is not None
+
+    def _detail_state(self) -> str:
+        pace = self.observer.detail_pace
+        if pace.recorded:
+            return "ready"
+        return "off" if pace.blocked or self.faults.off(DETAIL) else "pending"
 
     def _allocators(self) -> dict[str, tuple[str | None, Counters]]:
         if self.faults.off("the allocator's counters"):
@@ -229,26 +244,8 @@ class Session:
             return {}
 
 
-def _breakdown(sizes: list[int] | None, counters: Counters | None) -> dict[str, int | None]:
-    sizes = sizes or [0, 0, 0, 0]
-    counted = sizes[PARAMETER] + sizes[GRADIENT] + sizes[STATE]
-    other = cached = None
-    if counters is not None:
-        # The counters are of now, the count is of the last boundary: gradients may be gone.
-        other = max(0, counters["allocated_bytes"] - counted)
-        cached = max(0, counters["reserved_bytes"] - counters["allocated_bytes"])
-    return {
-        "parameter_bytes": sizes[PARAMETER],
-        "gradient_bytes": sizes[GRADIENT],
-        "optimizer_state_bytes": sizes[STATE],
-        "buffer_bytes": sizes[BUFFER],
-        "other_allocated_bytes": other,
-        "cached_bytes": cached,
-    }
-
-
 def _total(point: Point | None) -> int:
-    return -1 if point is None else sum(value or 0 for value in point[2:6])
+    return -1 if point is None else sum(value or 0 for value in point[2 : 2 + len(TENSOR_FIELDS)])
 
 
 def _resident_bytes() -> int:

@@ -28,6 +28,8 @@ class Viewer:
         self.job: dict[str, Any] | None = None
         """The last job message it was sent."""
         self.problems_told = 0
+        self.told: dict[str, int] = {}
+        """The numbers of the updates that it was sent."""
         self._requests = framing.LineReader(framing.MAX_REQUEST_BYTES)
         self._unsent = bytearray()
         self._history: Iterator[dict[str, Any]] = iter(())

@@ -1,0 +1,120 @@
+"""Which storages came and went during a sampled step, in order, each with its kind and module.
+
+A storage is followed by a weak reference to its Python object, which torch keeps for as long as
+the storage lives: its memory is gone at the moment when the reference dies. Nothing is held.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+(
+    PARAMETER,
+    GRADIENT,
+    STATE,
+    ACTIVATION,
+    INPUT,
+    TEMPORARY,
+    DETAIL,
+    UNKNOWN,
+    BUFFER,
+    CACHE,
+    KV,
+    RECOMPUTED,
+) = range(12)
+"""Kinds of storage: the eight of ``messages.TENSOR_FIELDS``, then parts of one of them in the
+order of ``messages.PART_FIELDS``."""
+CONSTANT = 12
+"""Made in forward from no tensor at all: an input, unless activations are written into it."""
+LOOSE = 13
+"""Made between the phases: an input if a forward reads it, else it shows by how long it lives."""
+
+WHOLE = {BUFFER: PARAMETER, CACHE: ACTIVATION, KV: ACTIVATION, RECOMPUTED: DETAIL}
+"""The category that a part belongs to."""
+
+_CUDA_BLOCK_BYTES = 512
+
+
+class _Ref(weakref.ref):  # type: ignore[type-arg]
+    __slots__ = ("index", "key")
+    index: int
+    key: int
+
+
+class Ledger:
+    """Grows only; the numbers of a record index ``sizes``, ``devices``, ``kinds``, ``modules``.
+
+    ``events`` has a record's number when it came to live, its complement when it died; what was
+    there before the first event is in ``before``.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        """Bytes, on CUDA rounded up as the caching allocator counts them."""
+        self.devices: list[Any] = []
+        self.kinds: list[int] = []
+        self.modules: list[Any] = []
+        """The id of the module whose forward or backward made it, a path, or None."""
+        self.events: list[int] = []
+        self.before: list[int] = []
+        self.live: dict[int, int] = {}
+        """Record by the address of the storage object."""
+        self._refs: dict[int, _Ref] = {}
+
+    def add(self, storage: Any, key: int, kind: int, module: Any) -> int | None:
+        """A storage that was made just now; None if it has no memory."""
+        index = self._record(storage, key, kind, module)
+        if index is not None:
+            self.events.append(index)
+        return index
+
+    def add_before(self, storage: Any, key: int, kind: int, module: Any) -> int | None:
+        """A storage that is older than the ledger."""
+        index = self._record(storage, key, kind, module)
+        if index is not None:
+            self.before.append(index)
+        return index
+
+    def resized(self) -> None:
+        """Notice storages whose size was changed in place (FSDP empties gathered parameters so)."""
+        for index, ref in list(self._refs.items()):
+            storage = ref()
+            if storage is None or _size(storage) == self.sizes[index]:
+                continue
+            self._died(ref)
+            self.add(storage, ref.key, self.kinds[index], self.modules[index])
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        self._refs.clear()
+        self.live.clear()
+
+    def _record(self, storage: Any, key: int, kind: int, module: Any) -> int | None:
+        size = _size(storage)
+        if not size:
+            return None
+        index = len(self.sizes)
+        ref = _Ref(storage, self._died)
+        ref.index, ref.key = index, key
+        self._refs[index] = ref
+        self.live[key] = index
+        self.sizes.append(size)
+        self.devices.append(storage.device)
+        self.kinds.append(kind)
+        self.modules.append(module)
+        return index
+
+    def _died(self, ref: _Ref) -> None:
+        index = ref.index
+        if self._refs.pop(index, None) is not None:
+            self.events.append(~index)
+            if self.live.get(ref.key) == index:
+                del self.live[ref.key]
+
+
+def _size(storage: Any) -> int:
+    size: int = storage.nbytes()
+    if storage.device.type == "cuda":
+        size = -(-size // _CUDA_BLOCK_BYTES) * _CUDA_BLOCK_BYTES
+    return size

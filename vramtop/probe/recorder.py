@@ -1,0 +1,266 @@
+"""Sees every operation of a sampled step: a dispatch mode that writes what it makes to a ledger.
+
+On the stack of torch's dispatch modes only during sampled steps, since every operation then takes
+some 10 to 20 microseconds more. Chosen by measurement (tests/bench/detail_cost.py): saved-tensor
+hooks cost a tenth of it but miss what is not saved (the peak in backward, optimizer transients,
+everything under no_grad) and would switch off a user's own hooks around them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable
+
+from .ledger import (
+    ACTIVATION,
+    BUFFER,
+    CACHE,
+    CONSTANT,
+    DETAIL,
+    GRADIENT,
+    INPUT,
+    LOOSE,
+    PARAMETER,
+    RECOMPUTED,
+    TEMPORARY,
+    Ledger,
+)
+from .replay import BACKWARD, FORWARD, OTHER, ZERO_GRAD
+
+IN_FORWARD, IN_STEP, BETWEEN = range(3)
+"""What a new storage is taken for outside backward, whatever the phase is called."""
+
+_VIEW, _PURE, _WRITES, _ZEROES = range(4)
+_MAX_DEPTH = 2
+
+
+class Recorder:
+    """One sampled step of one thread, from ``push`` to ``pop``.
+
+    Not a ``TorchDispatchMode``: entering that class sets process-wide flags and its definition
+    may import the compiler. torch asks an object on the stack for the methods below only.
+    """
+
+    def __init__(self, torch: Any, on_error: Callable[[Exception], None]) -> None:
+        self.ledger = Ledger()
+        self.module: Any = None
+        """Id of the innermost module whose forward is running on the recorded thread."""
+        self.phase = OTHER
+        self.marks: list[tuple[int, str]] = []
+        """(number of events before it, phase) at each change of phase."""
+        self.operations = 0
+        self.cost_s = 0.0
+        """Time spent in here; what torch spends to get here is about as much again."""
+        self._on = True
+        self._on_error = on_error
+        self._core = torch._C
+        self._graph_task: Callable[[], int] = torch._C._current_graph_task_id
+        self._node: Callable[[], Any] = torch._C._current_autograd_node
+        self._next_sequence: Callable[[], int] = torch._C._autograd._get_sequence_nr
+        self._grad_enabled: Callable[[], bool] = torch.is_grad_enabled
+        self._autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
+        self._plain = (torch.Tensor, torch.nn.Parameter)
+        self._no_dispatch = torch._C._disabled_torch_dispatch_impl
+        self._does: dict[Any, int] = {}
+        self._made_by: dict[int, Any] = {}
+        self._task = -1
+        self._rule = BETWEEN
+        self._differentiable = False
+        self._phase_around = OTHER
+
+    # What torch asks of a mode.
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Off while torch.compile compiles, so that it sees no mode and no graph breaks."""
+        return True
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        """Not one of torch's own."""
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and note what it made."""
+        for kind in types:
+            if kind not in self._plain and kind.__torch_dispatch__ is not self._no_dispatch:
+                return NotImplemented  # it comes back with the plain tensors inside
+        made = func(*args, **kwargs) if kwargs else func(*args)
+        if self._on:
+            began = time.perf_counter()
+            try:
+                self._note(func, args, made)
+            except Exception as error:
+                self._on = False
+                self._on_error(error)
+            self.cost_s += time.perf_counter() - began
+        return made
+
+    # The stack.
+
+    def push(self) -> None:
+        """Begin to see operations of this thread and of the backwards that it starts."""
+        self._core._push_on_torch_dispatch_stack(self)
+
+    def pop(self) -> None:
+        """See no more; modes that the user has put on top of this one stay where they are."""
+        self._on = False
+        above = []
+        while self._core._len_torch_dispatch_stack():
+            mode = self._core._pop_torch_dispatch_stack(None)
+            if mode is self:
+                break
+            above.append(mode)
+        for mode in reversed(above):
+            self._core._push_on_torch_dispatch_stack(mode)
+
+    # Phases.
+
+    def enter(self, phase: str, rule: int) -> None:
+        """A hook has told that a phase begins; the rule says what new storages are in it."""
+        self._rule = rule
+        self._task = -1
+        self._mark(phase)
+
+    def forward_runs(self) -> None:
+        """A module's forward begins: one that is no root, where none has begun a phase."""
+        if self._rule == BETWEEN and self._graph_task() == -1:
+            self.enter(FORWARD, IN_FORWARD)
+
+    def _mark(self, phase: str) -> None:
+        if phase != self.phase:
+            self.phase = phase
+            self.marks.append((len(self.ledger.events), phase))
+
+    def _turn(self, task: int) -> None:
+        """Backward was entered or left; nested ones are of the one around them."""
+        if self._task == -1:
+            self._differentiable, self._phase_around = self._grad_enabled(), self.phase
+            self._mark(BACKWARD)
+        elif task == -1:
+            if self.module is not None or self._differentiable:
+                self._mark(self._phase_around)  # a gradient that the forward itself uses
+            else:
+                self._rule = BETWEEN  # clipping, say: no hook has told of anything yet
+                self._mark(OTHER)
+        self._task = task
+
+    # What was made.
+
+    def _note(self, func: Any, args: Any, made: Any) -> None:
+        self.operations += 1
+        task = self._graph_task()
+        if task != self._task:
+            self._turn(task)
+        does = self._does.get(func)
+        if does is None:
+            does = self._does[func] = _what_it_does(func)
+        if does == _VIEW:
+            return
+        if task != -1:
+            self._note_backward(made)
+        elif does == _ZEROES and self._rule != IN_STEP and self._zeroes_gradients(args):
+            return
+        elif self._rule == IN_FORWARD:
+            self._note_forward(func, does, args, made)
+        else:
+            kind = TEMPORARY if self._rule == IN_STEP else LOOSE
+            for storage in self._storages(made):
+                self._new(storage, kind, None)
+
+    def _zeroes_gradients(self, args: Any) -> bool:
+        """zero_grad(set_to_none=False): no hook tells of it, and no memory comes or goes."""
+        kinds = {self._kind_of_live(storage) for storage in self._storages(args)}
+        if kinds != {GRADIENT}:
+            return False
+        phase = self.phase
+        self._mark(ZERO_GRAD)
+        self._mark(phase)
+        return True
+
+    def _note_forward(self, func: Any, does: int, args: Any, made: Any) -> None:
+        flows = weighs = False
+        for storage in self._storages(args):
+            kind = self._kind_of_read(storage)
+            if kind in (PARAMETER, BUFFER):
+                weighs = True
+            elif kind != CONSTANT:
+                flows = True
+        module = self.module
+        self._made_by.setdefault(self._next_sequence() - 1, module)
+        if flows:
+            kind = ACTIVATION
+        elif weighs:
+            cast = func._schema.name == "aten::_to_copy" and self._autocast()
+            kind = CACHE if cast else ACTIVATION
+        else:
+            kind = CONSTANT
+        for storage in self._storages(made):
+            index = self._new(storage, kind, module)
+            if index is not None and does == _WRITES and kind != CONSTANT:
+                kinds = self.ledger.kinds
+                kinds[index] = ACTIVATION if kinds[index] == CONSTANT else kinds[index]
+
+    def _note_backward(self, made: Any) -> None:
+        for storage in self._storages(made):
+            key = storage._cdata
+            if key in self.ledger.live:
+                continue
+            # Backward runs with gradients off, unless a checkpoint makes its forward again or
+            # it was asked to be differentiable itself.
+            again = self._grad_enabled() and not self._differentiable
+            module = self.module
+            if again:
+                self._made_by.setdefault(self._next_sequence() - 1, module)
+            elif module is None:
+                module = self._made_by.get(self._node()._sequence_nr())
+            self.ledger.add(storage, key, RECOMPUTED if again else DETAIL, module)
+
+    def _new(self, storage: Any, kind: int, module: Any) -> int | None:
+        key = storage._cdata
+        index = self.ledger.live.get(key)
+        return self.ledger.add(storage, key, kind, module) if index is None else index
+
+    def _kind_of_live(self, storage: Any) -> int | None:
+        index = self.ledger.live.get(storage._cdata)
+        return None if index is None else self.ledger.kinds[index]
+
+    def _kind_of_read(self, storage: Any) -> int:
+        key = storage._cdata
+        index = self.ledger.live.get(key)
+        if index is None:
+            self.ledger.add_before(storage, key, INPUT, None)
+            return INPUT
+        kind = self.ledger.kinds[index]
+        if kind == LOOSE:
+            kind = self.ledger.kinds[index] = INPUT
+        return kind
+
+    def _storages(self, values: Any) -> list[Any]:
+        """The storages of the plain tensors among an operation's arguments or results."""
+        found: list[Any] = []
+        self._collect(values, found, 0)
+        return found
+
+    def _collect(self, value: Any, found: list[Any], depth: int) -> None:
+        kind = type(value)
+        if kind in self._plain:
+            try:
+                found.append(value.untyped_storage())
+            except (NotImplementedError, RuntimeError):  # sparse: made of plain ones, seen before
+                pass
+        elif depth < _MAX_DEPTH and (kind is tuple or kind is list):
+            for item in value:
+                self._collect(item, found, depth + 1)
+
+
+def _what_it_does(operation: Any) -> int:
+    """Whether it can make memory at all, and whether it writes into what it was given."""
+    schema = operation._schema
+    if schema.name in ("aten::zero_", "aten::_foreach_zero_"):
+        return _ZEROES
+    if schema.is_mutable:
+        return _WRITES
+    # A result that shares the memory of an argument and writes nothing is a view.
+    views = [result.alias_info is not None for result in schema.returns]
+    return _VIEW if views and all(views) else _PURE

@@ -1,0 +1,194 @@
+"""One step recorded in detail: recorder and module hooks put in and taken out, and what came of it.
+
+What is measured is one round: from a boundary until the same one comes again. Recording begins
+up to a round earlier, so that what is left over from that one (outputs still referenced, the last
+batch) is known when the round begins.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable
+
+from . import accounting
+from .accounting import modules_of
+from .boundaries import Boundary
+from .describe import unwrapped
+from .ledger import BUFFER, GRADIENT, PARAMETER, STATE
+from .module_stack import ModuleStack
+from .recorder import Recorder
+from .replay import DeviceReplay, Replay, activations_by_module, settle
+
+MAX_OPERATIONS = 120_000
+"""Of one recording (a step of a 32-layer LLaMA with AdamW has 25,000): bounds time and memory."""
+_MAX_AGE_S = 300.0
+_COST_FACTOR = 2.5
+"""Time added to a step, by the time counted in the recorder (tests/bench/detail_cost.py)."""
+
+_KIND_OF_PLACE = {
+    accounting.PARAMETER: PARAMETER,
+    accounting.BUFFER: BUFFER,
+    accounting.GRADIENT: GRADIENT,
+    accounting.STATE: STATE,
+}
+
+
+class ModuleBytes:
+    """What one module holds itself, on one device."""
+
+    def __init__(self, path: str, class_name: str) -> None:
+        self.path = path
+        self.class_name = class_name
+        self.activation_bytes = 0
+        self.parameter_bytes = 0
+
+
+class DeviceDetail:
+    """What a recording has told of one device."""
+
+    def __init__(
+        self, replay: DeviceReplay, peak_module: str | None, modules: list[ModuleBytes]
+    ) -> None:
+        self.replay = replay
+        self.peak_module = peak_module
+        self.modules = modules
+
+
+class Recording:
+    """From ``start`` to ``stop``, on one training thread; ``details`` afterwards."""
+
+    def __init__(self, torch: Any, roots: list[Any], on_error: Callable[[Exception], None]) -> None:
+        self.recorder = Recorder(torch, on_error)
+        self.round: Boundary | None = None
+        """The boundary that began the round and will end it; None while there is none."""
+        self._first_event = 0
+        self._boundaries: list[tuple[int, Boundary]] = []
+        self._parameters: dict[int, Any] = {}
+        self._modules = ModuleStack(self._runs)
+        self._paths = _paths(roots)
+        self._opened_at = time.perf_counter()
+        self._running = False
+        self._walk_s = 0.0
+
+    def start(self) -> None:
+        """Begin to see operations."""
+        self._running = True
+        self._modules.install()
+        self.recorder.push()
+
+    def stop(self) -> None:
+        """See no more; may be repeated, and from a forked child."""
+        if self._running:
+            self._running = False
+            self.recorder.pop()
+            self._modules.remove()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has taken too much to go on."""
+        age_s = time.perf_counter() - self._opened_at
+        return not self._running or self.recorder.operations > MAX_OPERATIONS or age_s > _MAX_AGE_S
+
+    @property
+    def cost_s(self) -> float:
+        """Time that it has added to the training so far."""
+        return _COST_FACTOR * self.recorder.cost_s + self._walk_s
+
+    def walk(self, count: Callable[[accounting.Visit], Any]) -> None:
+        """Look what parameters, gradients and state are; ``count`` calls the given visitor."""
+        began = time.perf_counter()
+        count(self._visit)
+        self._walk_s += time.perf_counter() - began
+
+    def reached(self, boundary: Boundary) -> None:
+        """A boundary has come."""
+        self.recorder.ledger.resized()
+        self._boundaries.append((len(self.recorder.ledger.events), boundary))
+
+    def begin_round(self, boundary: Boundary) -> None:
+        """The round begins with this boundary, which has just been reached."""
+        self.round = boundary
+        self._first_event = len(self.recorder.ledger.events)
+
+    def details(self) -> dict[str, DeviceDetail]:
+        """By torch device; once, after ``stop``."""
+        began = time.perf_counter()
+        ledger = self.recorder.ledger
+        settle(ledger)
+        replay = Replay(ledger, self.recorder.marks, self._boundaries, self._first_event)
+        found = {}
+        for device, part in replay.devices.items():
+            record = part.peak_record
+            peak_module = None if record is None else ledger.modules[record]
+            path = None if peak_module is None else self._name(peak_module)[0]
+            found[str(device)] = DeviceDetail(part, path, self._module_bytes(device, part))
+        ledger.close()
+        self._walk_s += time.perf_counter() - began
+        return found
+
+    def _visit(self, storage: Any, key: int, place: int, module: Any) -> None:
+        ledger = self.recorder.ledger
+        kind = _KIND_OF_PLACE[place]
+        holder = None if module is None else id(module)
+        record = ledger.live.get(key)
+        if record is None:
+            record = ledger.add_before(storage, key, kind, holder)
+        else:
+            ledger.kinds[record] = kind
+        if kind == PARAMETER and record is not None and holder is not None:
+            self._parameters[record] = holder
+
+    def _module_bytes(self, device: Any, part: DeviceReplay) -> list[ModuleBytes]:
+        ledger = self.recorder.ledger
+        held: dict[Any, ModuleBytes] = {}
+
+        def of(module: Any) -> ModuleBytes:
+            if module not in held:
+                held[module] = ModuleBytes(*self._name(module))
+            return held[module]
+
+        active = activations_by_module(ledger, device, part.most_activations_at)
+        for module, size in active.items():
+            of(module).activation_bytes += size
+        for record, module in self._parameters.items():
+            if ledger.devices[record] == device:
+                of(module).parameter_bytes += ledger.sizes[record]
+        return sorted(held.values(), key=lambda m: -(m.activation_bytes + m.parameter_bytes))
+
+    def _name(self, module: Any) -> tuple[str, str]:
+        if module is None:
+            return "(no module)", ""
+        known = self._paths.get(module)
+        if known is None:  # of no root: a loss, say
+            name = self._modules.names.get(module, "?")
+            known = (f"({name})", name)
+        return known
+
+    def _runs(self, module: Any) -> None:
+        self.recorder.module = module
+        if module is not None:
+            self.recorder.forward_runs()
+        if self.exhausted:  # the training went on to something that no boundary tells of
+            self.stop()
+
+
+def _paths(roots: list[Any]) -> dict[int, tuple[str, str]]:
+    """Dotted path and class name of every module, by id; of several roots with their class."""
+    found: dict[int, tuple[str, str]] = {}
+    for root in roots:
+        inner = unwrapped(root)
+        start = "" if len(roots) == 1 else type(inner).__name__
+        for module in modules_of([root]):
+            found.setdefault(id(module), (start, type(module).__name__))
+        stack = [(start, inner)]
+        seen: set[int] = set()
+        while stack:
+            path, module = stack.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            found[id(module)] = (path, type(module).__name__)
+            for name, child in module._modules.items():
+                if child is not None:
+                    stack.append((f"{path}.{name}" if path else name, child))
+    return found

@@ -1,0 +1,238 @@
+"""From a ledger to what a viewer is shown: phases, the peak, the modules. Runs once a sample.
+
+Categories are those of torch's memory profiler, by what has become of each storage in the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..protocol.messages import PART_FIELDS, TENSOR_FIELDS
+from .ledger import (
+    ACTIVATION,
+    CACHE,
+    CONSTANT,
+    GRADIENT,
+    INPUT,
+    KV,
+    LOOSE,
+    TEMPORARY,
+    UNKNOWN,
+    WHOLE,
+    Ledger,
+)
+
+OTHER, FORWARD, BACKWARD, STEP, ZERO_GRAD = "other", "forward", "backward", "step", "zero_grad"
+
+Sizes = list[int]
+"""Bytes in the order of ``messages.TENSOR_FIELDS``, then of ``messages.PART_FIELDS``."""
+
+_KINDS = LOOSE + 1
+_LONGEST_PATTERN = 4
+
+
+def to_sizes(kinds: list[int]) -> Sizes:
+    """From bytes by kind to bytes by category, each with its parts, which follow."""
+    sizes = kinds[: len(TENSOR_FIELDS) + len(PART_FIELDS)]
+    for part, category in WHOLE.items():
+        sizes[category] += kinds[part]
+    return sizes
+
+
+class PhaseRun:
+    """One phase as it ran, on one device."""
+
+    def __init__(self, name: str, now_bytes: int) -> None:
+        self.name = name
+        self.before_bytes = self.after_bytes = self.peak_bytes = now_bytes
+        self.after: Sizes = []
+        self.count = 1
+        self.is_empty = True
+        """Nothing came or went in it."""
+
+    def repeated_by(self, later: PhaseRun) -> None:
+        """Take in a repetition."""
+        self.after_bytes, self.after = later.after_bytes, later.after
+        self.peak_bytes = max(self.peak_bytes, later.peak_bytes)
+        if self.name != ZERO_GRAD:  # which goes tensor by tensor
+            self.count += later.count
+
+
+class DeviceReplay:
+    """One device's way through the sampled step."""
+
+    def __init__(self) -> None:
+        self.kinds = [0] * _KINDS
+        self.total_bytes = 0
+        self.phases: list[PhaseRun] = []
+        self.sizes_at: dict[Any, Sizes] = {}
+        """At the boundaries that were asked for."""
+        self.peak_bytes = -1
+        self.peak_kinds: list[int] = []
+        self.peak_phase = ""
+        self.peak_record: int | None = None
+        """The record that made the peak; None if it was there at the start."""
+        self.most_activation_bytes = -1
+        self.most_activations_at = 0
+        """The number of the event with which activations were most."""
+
+    def begin(self, phase: str) -> None:
+        """A phase begins, the one before it ends."""
+        self.end()
+        self.phases.append(PhaseRun(phase, self.total_bytes))
+        self._look(None)
+
+    def end(self) -> None:
+        """The last phase ends."""
+        if self.phases:
+            phase = self.phases[-1]
+            phase.after_bytes, phase.after = self.total_bytes, to_sizes(self.kinds)
+
+    def change(self, kind: int, size: int, record: int, event: int) -> None:
+        """A storage came (size > 0) or went."""
+        self.total_bytes += size
+        self.kinds[kind] += size
+        if not self.phases:
+            return
+        phase = self.phases[-1]
+        phase.is_empty = False
+        if size > 0:
+            if self.total_bytes > phase.peak_bytes:
+                phase.peak_bytes = self.total_bytes
+                self._look(record)
+            if kind in (ACTIVATION, CACHE, KV):
+                held = self.kinds[ACTIVATION] + self.kinds[CACHE] + self.kinds[KV]
+                if held > self.most_activation_bytes:
+                    self.most_activation_bytes, self.most_activations_at = held, event
+
+    def _look(self, record: int | None) -> None:
+        if self.total_bytes > self.peak_bytes:
+            self.peak_bytes, self.peak_record = self.total_bytes, record
+            self.peak_kinds, self.peak_phase = list(self.kinds), self.phases[-1].name
+
+
+class Replay:
+    """Runs through a settled ledger once.
+
+    ``marks`` are the changes of phase, ``boundaries`` the moments whose sizes are wanted, both as
+    (number of events before it, what). Before ``first_event`` only the way there is taken.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        marks: list[tuple[int, str]],
+        boundaries: list[tuple[int, Any]],
+        first_event: int,
+    ) -> None:
+        self._ledger = ledger
+        self._first_event = first_event
+        self._phase = OTHER
+        self._begun = False
+        self._resumed: str | None = None
+        self.devices = {device: DeviceReplay() for device in set(ledger.devices)}
+        self._stops: dict[int, list[tuple[bool, Any]]] = {}
+        for at, what in marks:
+            self._stops.setdefault(at, []).append((True, what))
+        for at, what in boundaries:
+            self._stops.setdefault(at, []).append((False, what))
+        self._run()
+
+    def _run(self) -> None:
+        ledger = self._ledger
+        for record in ledger.before:
+            self._change(record, ledger.sizes[record], -1)
+        for number, event in enumerate(ledger.events):
+            self._stop(number)
+            if event >= 0:
+                self._change(event, ledger.sizes[event], number)
+            else:
+                self._change(~event, -ledger.sizes[~event], number)
+        self._stop(len(ledger.events))
+        for device in self.devices.values():
+            device.end()
+            device.phases = folded([run for run in device.phases if not _says_nothing(run)])
+
+    def _stop(self, number: int) -> None:
+        stops = self._stops.get(number, ())
+        if number == self._first_event:
+            self._begun = True
+            # A phase that is told of at the same moment has begun already.
+            begun = [what for is_phase, what in stops if is_phase and what != ZERO_GRAD]
+            self._switch(begun[0] if begun else self._phase)
+        for is_phase, what in stops:
+            if is_phase and what != self._phase:
+                self._resumed = None
+                self._switch(what)
+            elif self._begun and not is_phase:
+                for device in self.devices.values():
+                    device.sizes_at[what] = to_sizes(device.kinds)
+
+    def _switch(self, phase: str) -> None:
+        self._phase = phase
+        if self._begun:
+            for device in self.devices.values():
+                device.begin(phase)
+
+    def _change(self, record: int, size: int, number: int) -> None:
+        kind = self._ledger.kinds[record]
+        if kind == GRADIENT and size < 0:
+            # No hook tells of zero_grad: it is where gradients go outside backward and step.
+            if self._phase not in (BACKWARD, STEP, ZERO_GRAD):
+                self._resumed = self._phase
+                self._switch(ZERO_GRAD)
+        elif self._resumed is not None:
+            phase, self._resumed = self._resumed, None
+            self._switch(phase)
+        self.devices[self._ledger.devices[record]].change(kind, size, record, number)
+
+
+def settle(ledger: Ledger) -> None:
+    """Give the kinds that depended on what would become of a storage."""
+    died = {~event for event in ledger.events if event < 0}
+    for record, kind in enumerate(ledger.kinds):
+        if kind == CONSTANT:
+            ledger.kinds[record] = INPUT
+        elif kind == LOOSE:
+            ledger.kinds[record] = TEMPORARY if record in died else UNKNOWN
+
+
+def activations_by_module(ledger: Ledger, device: Any, until: int) -> dict[Any, int]:
+    """Bytes of activations alive on a device after event number ``until``, by module."""
+    alive = set(ledger.before)
+    for event in ledger.events[: until + 1]:
+        if event >= 0:
+            alive.add(event)
+        else:
+            alive.discard(~event)
+    held: dict[Any, int] = {}
+    for record in alive:
+        if ledger.devices[record] == device and ledger.kinds[record] in (ACTIVATION, CACHE, KV):
+            module = ledger.modules[record]
+            held[module] = held.get(module, 0) + ledger.sizes[record]
+    return held
+
+
+def folded(runs: list[PhaseRun]) -> list[PhaseRun]:
+    """Repetitions joined: forward, backward, forward, backward becomes each once, counted."""
+    kept: list[PhaseRun] = []
+    for run in runs:
+        kept.append(run)
+        while _fold_once(kept):
+            pass
+    return kept
+
+
+def _fold_once(runs: list[PhaseRun]) -> bool:
+    for length in range(1, _LONGEST_PATTERN + 1):
+        last, before = runs[-length:], runs[-2 * length : -length]
+        if [run.name for run in last] == [run.name for run in before]:
+            for first, again in zip(before, last):
+                first.repeated_by(again)
+            del runs[-length:]
+            return True
+    return False
+
+
+def _says_nothing(run: PhaseRun) -> bool:
+    return run.is_empty and run.name in (OTHER, FORWARD)
