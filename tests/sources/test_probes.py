@@ -41,6 +41,68 @@ SAMPLE = {
         }
     ],
 }
+TENSORS = {
+    "parameter_bytes": 100,
+    "gradient_bytes": 0,
+    "optimizer_state_bytes": 200,
+    "activation_bytes": 30,
+    "unknown_bytes": 0,
+    "recomputed_bytes": 2,
+}
+DETAIL = {
+    "type": "detail",
+    "device": "cpu",
+    "at": 1.5,
+    "step": 3,
+    "phases": [
+        {
+            "name": "forward",
+            "before_bytes": 300,
+            "after_bytes": 330,
+            "peak_bytes": 340,
+            "count": 4,
+            "after": TENSORS,
+        },
+        {"name": "backward", "before_bytes": 330, "after_bytes": 350, "peak_bytes": None},
+    ],
+    "peak": {"phase": "backward", "module": "h.0", "total_bytes": 360, "breakdown": TENSORS},
+    "modules": [["h.0", "Block", 20, 60], ["", "GPT", 10, 40]],
+    "notes": ["layers in a compiled region"],
+}
+SEGMENTS = {
+    "type": "segments",
+    "device": "cpu",
+    "at": 1.5,
+    "omitted_segments": 2,
+    "omitted_bytes": 5,
+    "segments": [
+        {
+            "total_bytes": 2048,
+            "pool": "small",
+            "stream": 0,
+            "expandable": False,
+            "blocks": [
+                [512, "allocated", "parameter"],
+                [1024, "free", None],
+                [512, "pending", None],
+            ],
+        }
+    ],
+}
+STAGES = {
+    "type": "stages",
+    "stages": [
+        {
+            "device": "cpu",
+            "path": "epoch / load",
+            "calls": 7,
+            "before_bytes": 1,
+            "after_bytes": 2,
+            "peak_bytes": None,
+            "seconds": 0.5,
+        }
+    ],
+}
 HELLO = {"type": "hello", "protocol": 1, "version": "9", "pid": 1, "python": "3.9.1"}
 
 
@@ -125,8 +187,81 @@ def test_history_is_given_once(server):
 def test_one_shot_waits_for_the_first_sample(server):
     server(HELLO, SAMPLE)
     clients = ProbeClients(1)
-    clients.wait_for_samples(5)
+    started = time.monotonic()
+    clients.wait_for_samples(5, 20)
     assert clients.read()[0][os.getpid()].state == "streaming"
+    assert time.monotonic() - started < 4  # of detail it says nothing: nothing to wait for
+
+
+def test_what_comes_beside_the_samples_is_joined_in_whatever_order(server):
+    elsewhere = {**DETAIL, "device": "cuda:3"}
+    server(HELLO, DETAIL, elsewhere, SAMPLE, SEGMENTS, STAGES)
+    clients = ProbeClients(1)
+    probes, _ = read_until(
+        clients, lambda p, _: p and p[os.getpid()].devices[:1] and p[os.getpid()].devices[0].stages
+    )
+    (device,) = probes[os.getpid()].devices  # what only the detail names is not shown yet
+    assert [phase.name for phase in device.detail.phases] == ["forward", "backward"]
+    assert device.segments.segments[0].blocks[1].state == "free"
+    assert [stage.path for stage in device.stages] == ["epoch / load"]
+
+
+def test_a_later_sample_keeps_what_came_beside_an_earlier_one(server):
+    server(HELLO, SAMPLE, DETAIL, {**SAMPLE, "step": 4})
+    probes, _ = read_until(ProbeClients(1), lambda p, _: p and p[os.getpid()].step == 4)
+    assert probes[os.getpid()].devices[0].detail.step == 3
+
+
+@pytest.fixture
+def late_server(directory):
+    """One that sends what it is told to when it is told to: (after seconds, message)."""
+    opened = []
+
+    def serve(*timed):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(directory / "4321-1.sock"))
+        listener.listen()
+        opened.append(listener)
+
+        def answer():
+            peer, _ = listener.accept()
+            opened.append(peer)
+            for after_s, line in timed:
+                time.sleep(after_s)
+                peer.sendall(json.dumps(line).encode() + b"\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+
+    yield serve
+    for each in opened:
+        each.close()
+
+
+def test_one_shot_waits_for_a_pending_detail_and_the_sample_that_tells_of_it(late_server):
+    pending, ready = ({**SAMPLE, "detail": state} for state in ("pending", "ready"))
+    late_server((0, HELLO), (0, pending), (0.3, DETAIL), (0.3, {**ready, "step": 4}))
+    clients = ProbeClients(1)
+    clients.wait_for_samples(5, 20)
+    probe = clients.read()[0][os.getpid()]
+    assert (probe.step, probe.detail) == (4, "ready")
+    assert probe.devices[0].detail.peak.module == "h.0"
+
+
+def test_one_shot_gives_up_on_a_detail_that_does_not_come(late_server):
+    late_server((0, HELLO), (0, {**SAMPLE, "detail": "pending"}))
+    clients = ProbeClients(1)
+    started = time.monotonic()
+    clients.wait_for_samples(0.2, 0.6)
+    assert 0.5 < time.monotonic() - started < 3
+    assert clients.read()[0][os.getpid()].detail == "pending"
+
+
+def test_one_shot_does_not_wait_for_a_detail_that_is_off(late_server):
+    late_server((0, HELLO), (0, {**SAMPLE, "detail": "off"}))
+    clients = ProbeClients(1)
+    started = time.monotonic()
+    clients.wait_for_samples(5, 20)
+    assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize("more", [[], [{**SAMPLE, "devices": []}]])
@@ -163,6 +298,22 @@ def bad(**changes):
         bad(at="now"),
         b'{"type":"sample","at":NaN}\n',
         {"type": "history", "device": "cpu", "points": [[1]]},
+        bad(at=1e300),
+        {**DETAIL, "at": None},
+        {**DETAIL, "phases": [DETAIL["phases"][0]] * 65},
+        {**DETAIL, "phases": [{"name": "forward", "before_bytes": 1}]},
+        {**DETAIL, "peak": {"phase": "backward", "total_bytes": 3}},
+        {**DETAIL, "modules": [["h", "Block", 1]]},
+        {**DETAIL, "modules": [["h", "Block", -1, 0]]},
+        {**DETAIL, "modules": [["h", "Block", 1, 1]] * 301},
+        {**DETAIL, "notes": [3]},
+        {**SEGMENTS, "segments": [{**SEGMENTS["segments"][0], "total_bytes": 2049}]},
+        {**SEGMENTS, "segments": [{"total_bytes": 1, "blocks": [[1, ["free"], None]]}]},
+        {**SEGMENTS, "segments": [{"total_bytes": 5, "blocks": [[1, "free", None]] * 5}] * 513},
+        {**SEGMENTS, "segments": [{"total_bytes": 9, "blocks": [[1, "free", None]] * 9}] * 500},
+        {**STAGES, "stages": STAGES["stages"] * 65},
+        {**STAGES, "stages": [7]},
+        {**STAGES, "stages": [{**STAGES["stages"][0], "calls": None}]},
         {"type": "job", "models": [{"class": "X", "parameters": 1.5, "trainable_parameters": 0}]},
         {"type": "problem", "message": 7},
     ],

@@ -27,6 +27,10 @@ from .procfs import ProcessFacts, ProcessTable
 
 _ONE_SHOT_WAIT_S = 1.5
 """How long one-shot output waits for the probes' first samples."""
+_ONE_SHOT_DETAIL_WAIT_S = 3.0
+"""The same with their first detail, where one is to be expected."""
+_ONE_SHOT_PERIOD_S = 0.25
+"""The figures of a step sampled in detail are in the sample after it, which should not be far."""
 _ONE_SHOT_CPU_S = 0.1
 """CPU shares need two readings."""
 
@@ -82,15 +86,16 @@ class Collector:
         self._close()
 
     def read_once(self) -> Snapshot:
-        """One complete snapshot: waits for the probes' samples and for a CPU share.
+        """One complete snapshot: waits for the probes' samples, detail and a CPU share.
 
         Raises:
             BackendUnavailable: see ``open_backend``.
         """
         self._open()
         started = time.monotonic()
+        self._clients.set_period(min(self.period_s, _ONE_SHOT_PERIOD_S))
         self._read()
-        self._clients.wait_for_samples(_ONE_SHOT_WAIT_S)
+        self._clients.wait_for_samples(_ONE_SHOT_WAIT_S, _ONE_SHOT_DETAIL_WAIT_S)
         time.sleep(max(0.0, _ONE_SHOT_CPU_S - (time.monotonic() - started)))
         return self._read()
 

@@ -10,23 +10,44 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..core.breakdowns import with_process_figure
-from ..core.memory import Breakdown
+from ..core.memory import (
+    TENSOR_CATEGORIES,
+    Block,
+    Breakdown,
+    Detail,
+    ModuleUse,
+    Peak,
+    Phase,
+    Segment,
+    SegmentMap,
+    Stage,
+)
 from ..core.model import (
     AllocatorStats,
+    DetailState,
     HistoryPoint,
     ModelInfo,
     OptimizerInfo,
     ProbeDevice,
 )
 from ..errors import ProtocolError
-from ..protocol.messages import HISTORY_FIELDS
+from ..protocol.messages import (
+    HISTORY_FIELDS,
+    MAX_BLOCKS,
+    MAX_MODULES,
+    MAX_PHASES,
+    MAX_SEGMENTS,
+    MAX_STAGES,
+)
 
 MAX_DEVICES = 64
 MAX_OBJECTS = 64
 MAX_HISTORY_POINTS = 4096
 _MAX_TEXT = 300
 _MAX_BYTES = 1 << 60
+_MAX_TIME_S = 1e11
 _MAX_SHAPES = 16
+_MAX_NOTES = 16
 
 T = TypeVar("T")
 
@@ -62,9 +83,26 @@ def number(message: dict[str, Any], name: str) -> float | None:
     return finite
 
 
+def moment(message: dict[str, Any]) -> float | None:
+    """A time (seconds since the epoch) that a calendar can show."""
+    at = number(message, "at")
+    if at is not None and not 0 <= at < _MAX_TIME_S:
+        raise ProtocolError("at is not a time")
+    return at
+
+
 def devices(message: dict[str, Any]) -> tuple[ProbeDevice, ...]:
     """The devices of a sample."""
     return _tuple(message, "devices", _device, MAX_DEVICES)
+
+
+def detail_state(message: dict[str, Any]) -> DetailState | None:
+    """Whether a step has been sampled in detail; None where a probe does not say."""
+    value = text(message, "detail")
+    for state in ("ready", "pending", "off"):
+        if value == state:
+            return state
+    return None
 
 
 def models(message: dict[str, Any]) -> tuple[ModelInfo, ...]:
@@ -82,6 +120,44 @@ def history(message: dict[str, Any]) -> tuple[str, list[HistoryPoint]]:
     points = _list(message, "points", MAX_HISTORY_POINTS)
     device = text(message, "device") or "?"
     return device, [_point(point, on_cpu=device == "cpu") for point in points]
+
+
+def detail(message: dict[str, Any]) -> tuple[str, Detail]:
+    """The device, and the last step sampled in detail as seen on it."""
+    peak = message.get("peak")
+    return text(message, "device") or "?", Detail(
+        at=_time(message),
+        step=integer(message, "step"),
+        phases=_tuple(message, "phases", _phase, MAX_PHASES),
+        peak=None if peak is None else _peak(_object(peak, "peak")),
+        modules=tuple(_module(item) for item in _list(message, "modules", MAX_MODULES)),
+        notes=tuple(
+            text({"note": note}, "note") or "" for note in _list(message, "notes", _MAX_NOTES)
+        ),
+    )
+
+
+def segments(message: dict[str, Any]) -> tuple[str, SegmentMap]:
+    """The device, and the map of its allocator's segments."""
+    found = _tuple(message, "segments", _segment, MAX_SEGMENTS)
+    if sum(len(segment.blocks) for segment in found) > MAX_BLOCKS:
+        raise ProtocolError(f"segments have more than {MAX_BLOCKS} blocks")
+    return text(message, "device") or "?", SegmentMap(
+        at=_time(message),
+        segments=found,
+        omitted_segments=integer(message, "omitted_segments") or 0,
+        omitted_bytes=integer(message, "omitted_bytes") or 0,
+    )
+
+
+def stages(message: dict[str, Any]) -> dict[str, tuple[Stage, ...]]:
+    """The user's stages by device."""
+    found: dict[str, tuple[Stage, ...]] = {}
+    for item in _list(message, "stages", MAX_STAGES):
+        row = _object(item, "stages")
+        device = text(row, "device") or "?"
+        found[device] = (*found.get(device, ()), _stage(row))
+    return found
 
 
 def _natural(value: Any, name: str) -> int:
@@ -157,6 +233,88 @@ def _breakdown(item: dict[str, Any]) -> Breakdown:
     )
 
 
+def _phase(item: dict[str, Any]) -> Phase:
+    after = item.get("after")
+    return Phase(
+        name=text(item, "name") or "?",
+        before_bytes=_required(item, "before_bytes"),
+        after_bytes=_required(item, "after_bytes"),
+        peak_bytes=integer(item, "peak_bytes"),
+        count=integer(item, "count") or 1,
+        after=None if after is None else _breakdown(_object(after, "after")),
+    )
+
+
+def _peak(item: dict[str, Any]) -> Peak:
+    return Peak(
+        phase=text(item, "phase") or "?",
+        module=text(item, "module"),
+        total_bytes=_required(item, "total_bytes"),
+        breakdown=_breakdown(_object(item.get("breakdown"), "breakdown")),
+    )
+
+
+def _module(value: Any) -> ModuleUse:
+    path, class_name, activation, parameter = _row(value, "modules", 4)
+    fields = {"path": path, "class": class_name}
+    return ModuleUse(
+        path=text(fields, "path") or "",
+        class_name=text(fields, "class") or "?",
+        activation_bytes=_natural(activation, "modules"),
+        parameter_bytes=_natural(parameter, "modules"),
+    )
+
+
+def _segment(item: dict[str, Any]) -> Segment:
+    blocks = tuple(_block(value) for value in _list(item, "blocks", MAX_BLOCKS))
+    total = _required(item, "total_bytes")
+    if sum(block.size_bytes for block in blocks) != total:
+        raise ProtocolError("the blocks of a segment do not sum to it")
+    return Segment(
+        total_bytes=total,
+        pool=text(item, "pool") or "?",
+        stream=integer(item, "stream") or 0,
+        expandable=item.get("expandable") is True,
+        blocks=blocks,
+    )
+
+
+def _block(value: Any) -> Block:
+    size, state, category = _row(value, "blocks", 3)
+    if state not in ("allocated", "pending", "free"):
+        raise ProtocolError("a block is neither allocated nor pending nor free")
+    return Block(
+        size_bytes=_natural(size, "blocks"),
+        state=state,
+        category=category if category in TENSOR_CATEGORIES else None,
+    )
+
+
+def _stage(item: dict[str, Any]) -> Stage:
+    return Stage(
+        path=text(item, "path") or "?",
+        calls=_required(item, "calls"),
+        before_bytes=_required(item, "before_bytes"),
+        after_bytes=_required(item, "after_bytes"),
+        peak_bytes=integer(item, "peak_bytes"),
+        seconds=number(item, "seconds") or 0.0,
+    )
+
+
+def _row(value: Any, name: str, length: int) -> list[Any]:
+    # A newer probe's row may be longer, as its objects may have more fields.
+    if not isinstance(value, list) or len(value) < length:
+        raise ProtocolError(f"{name} has a row that is not a list of {length}")
+    return value[:length]
+
+
+def _time(message: dict[str, Any]) -> float:
+    at = moment(message)
+    if at is None:
+        raise ProtocolError("at is missing")
+    return at
+
+
 def _model(item: dict[str, Any]) -> ModelInfo:
     by_dtype = _object(item.get("parameters_by_dtype", {}), "parameters_by_dtype")
     shapes = _list(item, "batch_shapes", _MAX_SHAPES)
@@ -191,9 +349,7 @@ def _optimizer(item: dict[str, Any]) -> OptimizerInfo:
 def _point(value: Any, *, on_cpu: bool) -> HistoryPoint:
     if not isinstance(value, list) or len(value) < 2 + len(HISTORY_FIELDS):
         raise ProtocolError(f"a history point is not a list of {2 + len(HISTORY_FIELDS)}")
-    at = number({"at": value[0]}, "at")
-    if at is None:
-        raise ProtocolError("a history point has no time")
+    at = _time({"at": value[0]})
     fields = {f"{name}_bytes": value[2 + i] for i, name in enumerate(HISTORY_FIELDS)}
     breakdown = _breakdown(fields)
     if on_cpu:

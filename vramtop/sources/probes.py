@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.model import HistoryPoint, Probe, Problem
+from ..core.memory import Detail, SegmentMap, Stage
+from ..core.model import HistoryPoint, Probe, ProbeDevice, Problem
 from ..errors import ProtocolError, RendezvousRefused
 from ..protocol import PROTOCOL_VERSION, rendezvous
 from ..protocol.framing import LineReader, encode
@@ -41,6 +42,16 @@ class _Connection:
     heard_at: float = 0.0
     history: dict[str, list[HistoryPoint]] = field(default_factory=dict)
     has_sample: bool = False
+    # What comes beside the samples, by torch device.
+    details: dict[str, Detail] = field(default_factory=dict)
+    segments: dict[str, SegmentMap] = field(default_factory=dict)
+    stages: dict[str, tuple[Stage, ...]] = field(default_factory=dict)
+
+    @property
+    def waits_for_detail(self) -> bool:
+        """A step is still to be sampled in detail, or its figures are not in a sample yet."""
+        detail = self.probe.detail
+        return detail == "pending" or (detail == "ready" and not self.details)
 
 
 class ProbeClients:
@@ -76,13 +87,21 @@ class ProbeClients:
         self._problems.extend(problem for _, problem in self._banned.values())
         return probes, tuple(self._problems)
 
-    def wait_for_samples(self, timeout_s: float) -> None:
-        """Wait until every connected probe has sent a sample, for one-shot output."""
-        deadline = time.monotonic() + timeout_s
-        self._connect_new(time.monotonic())
+    def wait_for_samples(self, timeout_s: float, detail_timeout_s: float) -> None:
+        """Wait until every connected probe has sent a sample, for one-shot output.
+
+        For those that say that a step is still to be sampled in detail, wait for it as well, until
+        ``detail_timeout_s`` from now.
+        """
+        started = time.monotonic()
+        self._connect_new(started)
         while True:
+            waited_s = time.monotonic() - started
             missing = [c for c in self._open.values() if not c.has_sample]
-            left = deadline - time.monotonic()
+            left = timeout_s - waited_s
+            if not missing or left <= 0:
+                missing = [c for c in self._open.values() if c.waits_for_detail]
+                left = detail_timeout_s - waited_s
             if not missing or left <= 0:
                 return
             poll = select.poll()
@@ -215,12 +234,13 @@ def _take(connection: _Connection, message: dict[str, object]) -> None:
         connection.has_sample = True
         connection.probe = replace(
             probe,
-            at=decode.number(message, "at"),
+            at=decode.moment(message),
             step=decode.integer(message, "step"),
             steps_per_s=decode.number(message, "steps_per_s"),
             overhead_percent=decode.number(message, "overhead_percent"),
             dropped_samples=decode.integer(message, "dropped") or 0,
-            devices=decode.devices(message),
+            devices=_joined(connection, decode.devices(message)),
+            detail=decode.detail_state(message),
         )
     elif kind == "job":
         connection.probe = replace(
@@ -237,9 +257,40 @@ def _take(connection: _Connection, message: dict[str, object]) -> None:
         device, points = decode.history(message)
         kept = connection.history.setdefault(device, [])
         kept.extend(points[: max(0, decode.MAX_HISTORY_POINTS - len(kept))])
+    elif kind in {"detail", "segments", "stages"}:
+        _take_beside(connection, kind, message)
     elif kind == "hello":
         if message.get("protocol") != PROTOCOL_VERSION:
             raise ProtocolError(f"it speaks protocol {message.get('protocol')!r}")
         connection.probe = replace(probe, python=decode.text(message, "python"))
     elif kind == "problem":
         connection.probe = replace(probe, problem=decode.text(message, "message"))
+
+
+def _take_beside(connection: _Connection, kind: str, message: dict[str, object]) -> None:
+    """What comes beside the samples: it may name a device before a sample does."""
+    if kind == "detail":
+        device, detail = decode.detail(message)
+        connection.details[device] = detail
+    elif kind == "segments":
+        device, segments = decode.segments(message)
+        connection.segments[device] = segments
+    else:
+        connection.stages = decode.stages(message)
+    if len({*connection.details, *connection.segments}) > decode.MAX_DEVICES:
+        raise ProtocolError(f"it tells of more than {decode.MAX_DEVICES} devices")
+    probe = connection.probe
+    connection.probe = replace(probe, devices=_joined(connection, probe.devices))
+
+
+def _joined(connection: _Connection, devices: tuple[ProbeDevice, ...]) -> tuple[ProbeDevice, ...]:
+    """The devices of a sample with all that has been told of them beside it."""
+    return tuple(
+        replace(
+            device,
+            detail=connection.details.get(device.device),
+            segments=connection.segments.get(device.device),
+            stages=connection.stages.get(device.device, ()),
+        )
+        for device in devices
+    )
