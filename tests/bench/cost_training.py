@@ -1,0 +1,174 @@
+"""The measured side of ``probe_cost``: one training that takes its steps with the probe or without.
+
+``python -m tests.bench.cost_training MODEL PAIRS`` loads the probe as injection does, says
+"ready", and for each line it reads it measures and prints one JSON object of raw times.
+
+A step "without" has none of the probe's hooks in place, and the probe's clock stands still
+meanwhile: it samples as often per second of steps "with" as it would if there were no others. A
+step in which the probe does more than hear its hooks, and some after it, are an event: no step is
+taken without the hooks until it is over, so nothing of its cost falls into the wrong half.
+"""
+
+import json
+import random
+import sys
+import time
+import types
+from _thread import get_ident
+from pathlib import Path
+
+ROOT = "_vramtop_injected"
+PACKAGE = Path(__file__).parents[2] / "vramtop"
+WARM_UP_S = 3.0
+QUIET_STEPS = 2
+"""Steps without any doing of the probe's that end an event: what a sampled step leaves in caches
+and free lists is its cost too."""
+BARE_PAIRS = 0.25
+"""The share of pairs without hooks in either half: what they differ by is the machine's noise."""
+
+perf_counter, thread_time, process_time = time.perf_counter, time.thread_time, time.process_time
+
+
+def load_probe():
+    """The probe as ``vramtop run`` loads it: before torch, under a private name."""
+    root = types.ModuleType(ROOT)
+    root.__path__ = [str(PACKAGE)]
+    sys.modules[ROOT] = root
+    from _vramtop_injected.probe import boot
+
+    boot.install()
+
+
+class Switch:
+    """Takes the probe's hooks out of torch and of a model, and puts them back."""
+
+    def __init__(self, model):
+        import torch.optim.optimizer as optimizers
+
+        self._places = [
+            optimizers._global_optimizer_pre_hooks,
+            optimizers._global_optimizer_post_hooks,
+            model._forward_pre_hooks,
+            model._forward_hooks,
+        ]
+        self._hooks = [dict(place) for place in self._places]
+        assert all(self._hooks), "the probe has not found the training"
+
+    def set(self, on):
+        """With the hooks, or without."""
+        for place, hooks in zip(self._places, self._hooks, strict=True):
+            place.clear()
+            if on:
+                place.update(hooks)
+
+
+class Doings:
+    """Whether the probe does more on the training thread than hear its hooks."""
+
+    def __init__(self, probe):
+        from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+
+        self._mode = _get_current_dispatch_mode
+        self._count = 0
+        self.detailed = 0
+        thread, spend, enter = get_ident(), probe.pace.spend, TorchDispatchMode.__enter__
+
+        def counted_spend(now, cost_s):
+            self._count += get_ident() == thread
+            spend(now, cost_s)
+
+        def counted_enter(mode):
+            self._count += 1
+            self.detailed += 1
+            return enter(mode)
+
+        probe.pace.spend = counted_spend
+        TorchDispatchMode.__enter__ = counted_enter
+
+    def since_last(self):
+        """Whether there was any since the last call, or is one under way."""
+        busy = self._count > 0 or self._mode() is not None
+        self._count = 0
+        return busy
+
+
+class Measurement:
+    """Pairs of steps, events, and the clock that the probe sees."""
+
+    def __init__(self, step, switch, doings):
+        self._step, self._switch, self._doings = step, switch, doings
+        self._dice = random.Random(1)
+        self._hidden_s = 0.0
+        time.perf_counter = lambda: perf_counter() - self._hidden_s
+
+    def run(self, count):
+        """So many pairs, bare ones among them, and the events that came between."""
+        self._switch.set(True)
+        while self._doings.since_last():
+            self._step()
+        self._doings.detailed = 0
+        pairs, bare, events = [], [], []
+        began, own, everyone = perf_counter(), thread_time(), process_time()
+        for _ in range(count):
+            if self._dice.random() < BARE_PAIRS:
+                bare.append((self._one(False), self._one(False)))
+                continue
+            got = {}
+            for on in self._dice.sample((True, False), 2):
+                got[on] = self._one(on)
+                if on and self._doings.since_last():
+                    events.append((len(pairs), *self._event(got[on])))
+                    break
+            else:
+                pairs.append((got[True], got[False]))
+        others = (process_time() - everyone) - (thread_time() - own)
+        server_share = others / (perf_counter() - began)
+        self._switch.set(True)
+        return {
+            "pairs": pairs,
+            "bare": bare,
+            "events": events,
+            "detailed": self._doings.detailed,
+            "server_share": server_share,
+        }
+
+    def _one(self, on):
+        # The server's thread may ask for the time meanwhile: it sees an earlier now, no harm.
+        self._switch.set(on)
+        began, cpu = perf_counter(), thread_time()
+        self._step()
+        taken = perf_counter() - began, thread_time() - cpu
+        if not on:
+            self._hidden_s += taken[0]
+        return taken
+
+    def _event(self, first):
+        steps, quiet = [first], 0
+        while quiet < QUIET_STEPS:
+            steps.append(self._one(True))
+            quiet = 0 if self._doings.since_last() else quiet + 1
+        wall, cpu = (sum(step[which] for step in steps) for which in (0, 1))
+        return wall, cpu, len(steps)
+
+
+def main(model_name, count):
+    """For each line read: warm up, measure, print."""
+    load_probe()
+    from tests.bench.models import training
+
+    model, step = training(model_name)
+    session = sys.modules[f"{ROOT}.probe.session"].session()
+    measurement = None
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        began = perf_counter()
+        while perf_counter() - began < WARM_UP_S:  # first steps are sampled, the viewer arrives
+            step()
+        if measurement is None:
+            measurement = Measurement(step, Switch(model), Doings(session))
+        print(json.dumps(measurement.run(count)), flush=True)
+        assert not session.faults.messages, session.faults.messages
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
