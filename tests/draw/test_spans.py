@@ -33,6 +33,11 @@ def test_bars_of_one_scale_can_be_compared() -> None:
     ]
 
 
+def test_a_sum_of_unknown_parts_is_a_thin_bar() -> None:
+    assert text(6, 12, 12, 9, 11, mono=True) == "▬▬▬▬▬▬╌╌╌┤ ┊"
+    assert text(6.0, 12, 12, 9, 11, ascii=True) == "~~~~~~---| :"
+
+
 def test_a_full_bar_leaves_no_room_for_marks() -> None:
     assert text([("parameter", 30)], 8, 24, 40, 40, mono=True) == "████████"
 

@@ -10,12 +10,14 @@ from .blocks import Run
 Spans = Sequence[tuple[str, int]]
 """The blocks of one segment in order of address: key and size in bytes."""
 
+_POWERS: Final = tuple(1 << exponent for exponent in range(48))
+
 GAP: Final = "gap"
 """Key of the cells between segments."""
 
 
 def cell_bytes_for(segments: Sequence[Sequence[Spans]], width: int, lines: int) -> int:
-    """The smallest power of two a cell can stand for so that all groups fit into ``lines``.
+    """The finest scale at which all groups fit into ``lines``: a power of two or up to 7/4 of it.
 
     Where there are more segments than cells, as many lines more than each segment's one cell
     needs; they scroll.
@@ -31,9 +33,8 @@ def cell_bytes_for(segments: Sequence[Sequence[Spans]], width: int, lines: int) 
     cell_bytes = 1
     while sum(map(sum, sizes)) > cell_bytes * width * goal:
         cell_bytes *= 2
-    while cell_bytes < largest and lines_at(cell_bytes) > goal:
-        cell_bytes *= 2
-    return cell_bytes
+    steps = (cell_bytes * power * quarters // 4 for power in _POWERS for quarters in (4, 5, 6, 7))
+    return next((step for step in steps if step >= largest or lines_at(step) <= goal), largest)
 
 
 def segment_rows(

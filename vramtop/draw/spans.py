@@ -10,13 +10,13 @@ from .blocks import Run, stacked_bar
 REACH: Final = "reach"
 """Key of the line from what was held up to the peak, and of the peak's mark."""
 HELD: Final = "held"
-"""Key of what is held where nothing is known but how much."""
+"""Key of the thin bar."""
 CEILING: Final = "ceiling"
 """Key of the mark at the most of all bars."""
 
 
 def span_bar(
-    parts: Sequence[tuple[str, float]],
+    parts: Sequence[tuple[str, float]] | float,
     width: int,
     top: float,
     peak: float | None = None,
@@ -26,15 +26,19 @@ def span_bar(
 ) -> list[Run]:
     """Exactly ``width`` cells, of which ``top`` would fill all; all values in one unit.
 
-    The parts as in ``stacked_bar``, then a line to the peak with a mark at its end, then a mark
-    at ``ceiling``, where the peak has not reached it. What exceeds ``top`` is cut.
+    The parts as in ``stacked_bar``, or a thin bar where only their sum is known; then a line to
+    the peak with a mark at its end, then a mark at ``ceiling``, where the peak has not reached
+    it. What exceeds ``top`` is cut.
     """
     if width <= 0 or top <= 0:
         return []
-    held = sum(max(size, 0.0) for _, size in parts)
-    filled = min(round(held / top * width), width)
-    runs = stacked_bar(parts, filled, ascii, mono)
-    line, mark, edge = ("-", "|", ":") if ascii else ("╌", "┤", "┊")
+    thin, line, mark, edge = ("~", "-", "|", ":") if ascii else ("▬", "╌", "┤", "┊")
+    if isinstance(parts, (int, float)):
+        filled = _cells(parts, top, width)
+        runs = [Run(HELD, thin * filled, None)] if filled else []
+    else:
+        filled = _cells(sum(max(size, 0.0) for _, size in parts), top, width)
+        runs = stacked_bar(parts, filled, ascii, mono)
     used = filled
     if peak is not None and (column := _column(peak, top, width)) >= filled:
         runs.append(Run(REACH, line * (column - filled) + mark, None))
@@ -45,6 +49,10 @@ def span_bar(
     return [*runs, Run(CEILING, " " * (width - used), None)] if used < width else runs
 
 
+def _cells(value: float, top: float, width: int) -> int:
+    return min(round(value / top * width), width)
+
+
 def _column(value: float, top: float, width: int) -> int:
     """The cell at whose left edge a mark stands for a value."""
-    return min(round(value / top * width), width - 1)
+    return min(_cells(value, top, width), width - 1)

@@ -40,7 +40,7 @@ class VramtopApp(Navigation):
     CSS_PATH = "app.tcss"
     # Not ClassVar: textual declares them as an instance's.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (76, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (18, "-usual")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (18, "-low"), (24, "-usual")]  # noqa: RUF012
 
     def __init__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..core.memory import Peak
 from ..core.model import Process
 from ..core.units import format_percent, format_rate
 
@@ -32,13 +31,6 @@ def why_no_detail(process: Process) -> list[str]:
     if probe.state != "streaming":
         return ["no detail: no step was sampled while it was watched"]
     return ["detail after the next sampled step"]
-
-
-def peak_words(peak: Peak) -> str:
-    """Where the peak was."""
-    if peak.module is None:
-        return f"in {peak.phase}"
-    return f"in {peak.phase} of {peak.module or 'the root module'}"
 
 
 def training_facts(process: Process) -> list[str]:

@@ -103,10 +103,12 @@ class Pane(Canvas, can_focus=True):
         height -= len(heads)
         self._top = min(max(self._top, 0), max(len(lines) - height, 0))
         note = self.title_note(frame)
+        notes = [note]
         if len(lines) > height > 0:
-            note = f"{self._top + 1}–{self._top + height} of {len(lines)}"
+            window = f"{self._top + 1}–{self._top + height} of {len(lines)}"
+            notes = [f"{note} · {window}" if note else window, window]
         shown = lines[self._top : self._top + height]
-        self.paint([self._title_line(frame, width, note), *heads, *shown])
+        self.paint([self._title_line(frame, width, *notes), *heads, *shown])
         if self.FITS_ITS_LINES:
             wanted = Scalar.from_number(1 + len(lines) + self.styles.gutter.height)
             if self.is_enlarged:
@@ -152,7 +154,8 @@ class Pane(Canvas, can_focus=True):
             if asked is not self:
                 self.post_message(self.Asked(asked))
 
-    def _title_line(self, frame: Frame, width: int, note: str) -> Strip:
+    def _title_line(self, frame: Frame, width: int, *notes: str) -> Strip:
+        """The title and the first of the notes that fits, or what fits of the last one's parts."""
         ink = frame.ink
         dash = "━" if self.has_focus else "─"
         rule = ink("accent" if self.has_focus else "rule")
@@ -176,6 +179,9 @@ class Pane(Canvas, can_focus=True):
         pieces.append((" ", rule))
         used += 1
         room = width - used - 4
+        note = next((note for note in notes if cell_len(note) <= room), notes[-1])
+        while cell_len(note) > room and ", " in note:
+            note = note.rpartition(", ")[0]
         note = f" {fit(note, min(room, cell_len(note)))} " if note and room > 8 else ""
         pieces.append((dash * (width - used - cell_len(note) - bool(note)), rule))
         if note:

@@ -57,8 +57,8 @@ class ModulesPane(Pane):
     def __init__(self) -> None:
         super().__init__()
         self._is_list = False
-        self._at = ""
-        """Path of the row with the cursor."""
+        self._at: str | None = None
+        """Path of the row with the cursor; None is the first row."""
         self._opened: tuple[ProcessKey, frozenset[str]] | None = None
         """What the user has opened in whose tree; None while it opens by itself."""
         self._rows: list[_Row] = []
@@ -78,7 +78,7 @@ class ModulesPane(Pane):
         if root is None:
             return sentences(["no module held memory of its own in that step"], width, frame)
         self._rows = self._list_rows(detail.modules) if self._is_list else self._tree_rows(root)
-        whole = root.activation_bytes or 1
+        whole = max((row.activation_bytes for row in self._rows), default=0) or 1
         cursor = self._cursor()
         return [
             self._row_line(frame, row, width, whole, is_selected=index == cursor)
@@ -90,7 +90,7 @@ class ModulesPane(Pane):
         if not self._rows:
             return []
         dim = frame.ink("dim", "chip")
-        name, class_width, with_own, bar_width = _widths(width)
+        name, class_width, with_own, bar_width = _widths(width, is_list=self._is_list)
         pieces: list[Piece] = [("   ", dim), (fit("MODULE", name), dim)]
         if class_width:
             pieces.append((fit("CLASS", class_width), dim))
@@ -110,7 +110,7 @@ class ModulesPane(Pane):
     def toggle_list(self) -> None:
         """Show the tree or the list of the largest."""
         self._is_list = not self._is_list
-        self._top = 0
+        self._at, self._top = None, 0
         self.rebuild()
 
     def move(self, to: str) -> None:
@@ -227,7 +227,7 @@ class ModulesPane(Pane):
         ink = frame.ink
         on = "selected" if is_selected and self.has_focus else "background"
         text, dim = ink("text", on), ink("dim", on)
-        name, class_width, with_own, bar_width = _widths(width)
+        name, class_width, with_own, bar_width = _widths(width, is_list=self._is_list)
         label = "  " * min(row.depth, _MAX_INDENT) + row.mark + " " + row.label
         pieces: list[Piece] = [("▌" if is_selected else " ", ink("accent", on))]
         pieces.append((fit(label, name + 2), text))
@@ -246,12 +246,12 @@ class ModulesPane(Pane):
         return line(pieces, width, text)
 
 
-def _widths(width: int) -> tuple[int, int, bool, int]:
+def _widths(width: int, *, is_list: bool) -> tuple[int, int, bool, int]:
     """Width of the name, of the class (0 for none), whether own sums are shown, of the bar."""
     room = width - 4 - 2 * _SIZE - _NAME[0] - _MIN_BAR
-    with_own = room >= _SIZE + 4
+    with_own = room >= _SIZE + 4 and not is_list
     room -= _SIZE * with_own
     class_width = _CLASS if room >= _CLASS + 8 else 0
     room = max(room - class_width, 0)
     name = min(_NAME[0] + room // 2, _NAME[1])
-    return name, class_width, with_own, _MIN_BAR + room - (name - _NAME[0])
+    return name, class_width, with_own, _MIN_BAR + room - (name - _NAME[0]) - 1

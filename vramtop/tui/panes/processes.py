@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from textual import events
+from textual.css.scalar import Scalar
 from textual.message import Message
 from textual.strip import Strip
 
@@ -102,6 +103,7 @@ class ProcessesPane(Pane):
         frame, width, height = self._frame, self.size.width, self.size.height
         if frame is None or width <= 0 or not self.display:
             return
+        self._leave_room(frame)
         rows, room = frame.rows, max(height - 2, 1)
         if self._follows_cursor:
             self._top = min(max(self._top, frame.cursor - room + 1), frame.cursor)
@@ -162,6 +164,14 @@ class ProcessesPane(Pane):
                 left += width + 1
         elif event.y > 1 and self._top + event.y - 2 < len(frame.rows):
             self._pick(frame, self._top + event.y - 2)
+
+    def _leave_room(self, frame: Frame) -> None:
+        """Rows that no process can fill are the panes' below; a filter moves nothing."""
+        wanted = Scalar.from_number(2 + max(len(frame.fleet.processes), 2))
+        if self.is_enlarged:
+            self.styles.max_height = None
+        elif self.styles.max_height != wanted:
+            self.styles.max_height = wanted
 
     def _pick(self, frame: Frame, index: int) -> None:
         self._follows_cursor = True

@@ -11,13 +11,15 @@ from ...core.segments import SegmentGroup, groups, totals, warning
 from ...core.units import format_bytes, format_duration
 from ...draw.segmap import Spans, cell_bytes_for, segment_rows
 from ..frame import Frame
-from ..paint import Piece, glyph, line, styled
+from ..paint import fit, glyph, line, styled
 from ..theme import PENDING
 from ..words import why_no_breakdown, why_no_detail
 from .base import Pane, sentences
 from .devices import legend_lines
 
 _LEGEND_FROM_HEIGHT: Final = 9
+_HEADS_FROM_LINES: Final = 5
+"""Lines a group, from which on each has one of its own for its totals."""
 
 
 class SegmentsPane(Pane):
@@ -25,6 +27,10 @@ class SegmentsPane(Pane):
 
     TITLE: ClassVar[str] = "Segments"
     NAME: ClassVar[str] = "segments"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cell_bytes = 0
 
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
         """Totals, what the holes cannot serve, then the map by pool and stream, and a legend."""
@@ -39,15 +45,16 @@ class SegmentsPane(Pane):
         if part.segments is None or not part.segments.segments:
             said = why_no_detail(process) if part.detail is None else ["no segment map came yet"]
             return sentences(said, width, frame)
-        return _map_lines(frame, part.segments, width, height)
+        lines, self._cell_bytes = _map_lines(frame, part.segments, width, height)
+        return lines
 
     def title_note(self, frame: Frame) -> str:
-        """Which device, and how old the map is."""
+        """What a cell stands for, and how old the map is."""
         shown = frame.part.segments if frame.part else None
         if shown is None:
             return frame.place_text
         age_s = max(frame.fleet.snapshot.taken_at - shown.at, 0.0)
-        return f"{frame.torch_device}, {format_duration(age_s)} ago"
+        return f"cell {format_bytes(self._cell_bytes)}, {format_duration(age_s)} ago"
 
     def move(self, to: str) -> None:
         """Left and right change the torch device."""
@@ -57,37 +64,35 @@ class SegmentsPane(Pane):
             super().move(to)
 
 
-def _map_lines(frame: Frame, shown: SegmentMap, width: int, height: int) -> list[Strip]:
+def _map_lines(frame: Frame, shown: SegmentMap, width: int, height: int) -> tuple[list[Strip], int]:
+    """All lines, and what a cell stands for."""
     ink = frame.ink
     grouped = groups(shown)
     mapped = [[_spans(segment) for segment in group.segments] for group in grouped]
     keys = {key for group in mapped for spans in group for key, _ in spans}
-    memory = frame.device_memory
-    said = [_totals_text(shown)]
-    if warned := warning(shown, memory.free_bytes if memory else None):
-        said.append(warned)
-    lines = [
-        strip
-        for text, tone in zip(said, ("text", "warn"), strict=False)
-        for strip in sentences([text], width, frame, tone)
-    ]
+    lines = _said(frame, shown, width)
     present = [key for key in (*CATEGORIES, PENDING) if key in keys]
     legend = legend_lines(frame, present, width) if height >= _LEGEND_FROM_HEIGHT else []
-    room = height - len(lines) - len(grouped) - len(legend)
-    cell_bytes = cell_bytes_for(mapped, width - 2, max(room, 1))
-    lines[0] = _with_scale(frame, said[0], cell_bytes, width) or lines[0]
+    room = height - len(lines) - len(legend)
+    has_heads = room >= _HEADS_FROM_LINES * len(grouped)
+    room -= has_heads * len(grouped)
+    labels = [_label(group, grouped) for group in grouped]
+    left = 1 if has_heads else max(map(len, labels)) + 2
+    map_width = max(width - left - 1, 2)
+    cell_bytes = cell_bytes_for(mapped, map_width, max(room, 1))
     glyphs = {key: glyph(key, ink) for key in keys}
-    for group, spans in zip(grouped, mapped, strict=True):
-        lines.append(_group_line(frame, group, width))
-        lines += [
-            line([(" ", ink("text")), *styled(row, ink)], width, ink("text"))
-            for row in segment_rows(spans, width - 2, cell_bytes, glyphs)
-        ]
+    for group, label, spans in zip(grouped, labels, mapped, strict=True):
+        if has_heads:
+            lines.append(_head(frame, group, label, width))
+        for i, row in enumerate(segment_rows(spans, map_width, cell_bytes, glyphs)):
+            beside = fit("" if has_heads or i else f" {label}", left)
+            pieces = [(beside, ink("accent")), *styled(row, ink)]
+            lines.append(line(pieces, width, ink("text")))
     if shown.omitted_segments:
         rest = format_bytes(shown.omitted_bytes)
-        text = f"and {shown.omitted_segments} smaller segments of {rest} together"
+        text = f"and {shown.omitted_segments} smaller segments, {rest} together"
         lines += sentences([text], width, frame)
-    return lines + legend
+    return lines + legend, cell_bytes
 
 
 def _spans(segment: Segment) -> Spans:
@@ -106,34 +111,34 @@ def _key(block: Block, *, in_use: bool) -> str:
     return block.category or "unknown"
 
 
-def _totals_text(shown: SegmentMap) -> str:
+def _said(frame: Frame, shown: SegmentMap, width: int) -> list[Strip]:
+    """The totals, and what the holes cannot serve."""
     sums = totals(shown.segments)
-    reserved = sums.total_bytes + shown.omitted_bytes
-    said = [
-        f"reserved {format_bytes(reserved)}",
-        f"allocated {format_bytes(sums.allocated_bytes)}",
-        f"free {format_bytes(sums.free_bytes)}",
-        f"largest free block {format_bytes(sums.largest_free_bytes)}",
-    ]
-    if sums.pending_bytes:
-        said.insert(2, f"pending {format_bytes(sums.pending_bytes)}")
-    return " · ".join(said)
+    reserved = f"reserved {format_bytes(sums.total_bytes + shown.omitted_bytes)}"
+    allocated = f"allocated {format_bytes(sums.allocated_bytes)}"
+    pending = f"pending {format_bytes(sums.pending_bytes)}"
+    free = f"free {format_bytes(sums.free_bytes)}"
+    largest = f"largest free {format_bytes(sums.largest_free_bytes)}"
+    told = [reserved, allocated, free, largest]
+    if sums.pending_bytes and len(" · ".join([*told, pending])) < width - 1:
+        told.insert(2, pending)
+    lines = sentences([" · ".join(told)], width, frame, "text")
+    memory = frame.device_memory
+    if warned := warning(shown, memory.free_bytes if memory else None):
+        lines += sentences([warned], width, frame, "warn")
+    return lines
 
 
-def _with_scale(frame: Frame, text: str, cell_bytes: int, width: int) -> Strip | None:
-    """The totals with the map's scale beside them, where both have room."""
-    ink = frame.ink
-    scale = f"a cell is {format_bytes(cell_bytes)} "
-    room = width - 1 - len(text) - len(scale)
-    if room < 2:
-        return None
-    pieces: list[Piece] = [(f" {text}", ink("text")), (" " * room, ink("text"))]
-    return line([*pieces, (scale, ink("dim"))], width, ink("text"))
+def _label(group: SegmentGroup, grouped: list[SegmentGroup]) -> str:
+    """The pool, and the stream where there is more than one."""
+    if len({other.stream for other in grouped}) == 1:
+        return group.pool
+    return f"{group.pool} s{group.stream}"
 
 
-def _group_line(frame: Frame, group: SegmentGroup, width: int) -> Strip:
+def _head(frame: Frame, group: SegmentGroup, label: str, width: int) -> Strip:
     ink, sums = frame.ink, group.totals
     count = f"{sums.segments} segment{'s' * (sums.segments != 1)}"
-    where = f" {group.pool}, stream {group.stream}"
     told = f"  {count}, {format_bytes(sums.total_bytes)}, free {format_bytes(sums.free_bytes)}"
-    return line([(where, ink("accent")), (told, ink("dim"))], width, ink("dim"))
+    told += f", largest free {format_bytes(sums.largest_free_bytes)}"
+    return line([(f" {label}", ink("accent")), (told, ink("dim"))], width, ink("dim"))

@@ -16,7 +16,7 @@ from ...core.phases import (
     stage_rows,
 )
 from ...core.units import format_duration
-from ...draw.spans import HELD, span_bar
+from ...draw.spans import span_bar
 from ..frame import Frame
 from ..paint import Piece, fit, line, styled
 from ..words import why_no_breakdown, why_no_detail
@@ -27,7 +27,7 @@ _SIZES: Final = (0, 9, 10, 9, 9)
 _KEPT_FIRST: Final = (4, 2, 3, 1)
 """Columns in the order in which narrow panes keep them."""
 _NAME: Final = (17, 26)
-_MIN_BAR: Final = 16
+_MIN_BAR: Final = 12
 _MAX_DEPTH: Final = 5
 
 
@@ -120,7 +120,7 @@ def _bar_width(width: int) -> int:
 def _phase_line(frame: Frame, row: PhaseRow, width: int, top: int, ceiling: int) -> Strip:
     ink = frame.ink
     held = row.phase.after if row.phase else None
-    parts = [(HELD, float(row.after_bytes))]
+    parts: list[tuple[str, float]] | int = row.after_bytes
     if held is not None:
         parts = [(key, float(held.bytes_of(key) or 0)) for key in TENSOR_CATEGORIES]
     runs = span_bar(parts, _bar_width(width), top, row.peak_bytes, ceiling, mono=ink.mono)
@@ -133,8 +133,8 @@ def _phase_line(frame: Frame, row: PhaseRow, width: int, top: int, ceiling: int)
 
 def _stage_line(frame: Frame, row: StageRow, width: int, top: int) -> Strip:
     ink, stage = frame.ink, row.stage
-    parts = [(HELD, float(stage.after_bytes))]
-    runs = span_bar(parts, _bar_width(width), top, stage.peak_bytes, mono=ink.mono)
+    width_left = _bar_width(width)
+    runs = span_bar(stage.after_bytes, width_left, top, stage.peak_bytes, mono=ink.mono)
     label = "  " * min(row.depth, _MAX_DEPTH) + row.label
     texts = (label, *row.texts[1:])
     return _line(frame, texts, width, "text", styled(runs, ink), {1: "dim"})

@@ -11,6 +11,7 @@ from ...core.devices import device_places
 from ...core.fleet import ProcessKey
 from ...core.memory import CATEGORIES
 from ...core.model import ProbeDevice, Process
+from ...core.phases import peak_sentence, phase_rows
 from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
 from ..frame import Frame
 from ..paint import Piece, fit, line, printable, swatch
@@ -136,13 +137,49 @@ def _device_lines(frame: Frame, part: ProbeDevice, width: int) -> list[Strip]:
             f"{allocator.ooms} out of memory"
         )
         lines += _fact(frame, "allocator", counts, width)
-    if part.breakdown is not None:
-        for category in CATEGORIES:
-            size = part.breakdown.bytes_of(category)
-            if size is None:
-                continue
-            pieces: list[Piece] = [swatch(category, ink), (" ", ink("text"))]
-            pieces.append((fit(category_label(category, part.device), _LABEL - 2), ink("dim")))
-            pieces.append((format_bytes(size, 10), ink("text")))
-            lines.append(line(pieces, width, ink("text")))
+    lines += _category_lines(frame, part, width)
+    lines += _step_lines(frame, part, width)
+    return lines
+
+
+def _category_lines(frame: Frame, part: ProbeDevice, width: int) -> list[Strip]:
+    """What is held now, and what was at the peak."""
+    ink = frame.ink
+    if part.breakdown is None:
+        return []
+    peak = part.detail.peak if part.detail else None
+    lines = []
+    if peak is not None:
+        heads = fit("", _LABEL) + fit("now", 10, right=True) + fit("at peak", 12, right=True)
+        lines.append(line([(heads, ink("dim"))], width, ink("dim")))
+    for category in CATEGORIES:
+        size = part.breakdown.bytes_of(category)
+        before = peak.breakdown.bytes_of(category) if peak else None
+        if size is None and before is None:
+            continue
+        pieces: list[Piece] = [swatch(category, ink), (" ", ink("text"))]
+        pieces.append((fit(category_label(category, part.device), _LABEL - 2), ink("dim")))
+        pieces.append((format_bytes(size, 10), ink("text")))
+        if before is not None:
+            pieces.append((format_bytes(before, 12), ink("text")))
+        lines.append(line(pieces, width, ink("text")))
+    return lines
+
+
+def _step_lines(frame: Frame, part: ProbeDevice, width: int) -> list[Strip]:
+    """The last step sampled in detail: its peak, its phases, what could not be told apart."""
+    detail = part.detail
+    if detail is None:
+        return []
+    age_s = max(frame.fleet.snapshot.taken_at - detail.at, 0.0)
+    step = "a step" if detail.step is None else f"step {detail.step}"
+    lines = _fact(frame, "sampled", f"{step}, {format_duration(age_s)} ago", width)
+    if detail.peak is not None:
+        lines += _fact(frame, "", peak_sentence(detail.peak), width)
+    for row in phase_rows(detail):
+        label, before, change, after, peak = row.texts
+        value = f"{before} → {after}, {change}, peak {peak}" if row.phase else after
+        lines += _fact(frame, label, value, width)
+    for note in detail.notes:
+        lines += _fact(frame, "note", note, width)
     return lines
