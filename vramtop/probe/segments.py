@@ -21,24 +21,19 @@ HISTORY_IS_RECORDED = (
 _STATES = {"active_allocated": "allocated", "inactive": "free"}
 """All else is memory that the program has freed and a stream still uses: active_pending_free, or
 active_awaiting_free as the documentation of torch has it."""
-_SMALL_BYTES = (1 << 16, 1 << 19, 1 << 22, 1 << 25, 1 << 62)
+_SMALL_BYTES = (1 << 19, 1 << 24, 1 << 62)
 """Neighbours below these sizes are merged, one size after the other, until the message fits."""
 
 
-class _Block(NamedTuple):
-    size: int
-    state: str
-    category: str | None
+_Block = tuple[int, str, Optional[str]]
+"""Size, state and category, as in the message."""
 
 
 class _Segment(NamedTuple):
     made: dict[str, Any]
     """As torch gives it."""
+    size: int
     blocks: list[_Block]
-
-    @property
-    def size(self) -> int:
-        return sum(block.size for block in self.blocks)
 
 
 def read(torch: Any, index: int) -> list[dict[str, Any]] | None:
@@ -76,12 +71,12 @@ def message(
     found = list(segments)
     streams = _numbers(segment["stream"] for segment in found)
     pools = _numbers(_pool_id(segment) for segment in found)
-    kept = [_Segment(segment, _blocks(segment, category_of)) for segment in found]
+    kept = [_read(segment, category_of) for segment in found]
     reserved = sum(segment.size for segment in kept)
     kept = sorted(kept, key=lambda segment: -segment.size)[:MAX_SEGMENTS]
     for small in _SMALL_BYTES:
         if _count(kept) > MAX_BLOCKS:
-            kept = [_Segment(made, _merged(blocks, small)) for made, blocks in kept]
+            kept = [_Segment(made, size, _merged(blocks, small)) for made, size, blocks in kept]
     kept = _fitting(kept)
     return {
         "type": "segments",
@@ -102,36 +97,32 @@ def message(
     }
 
 
-def _blocks(segment: dict[str, Any], category_of: CategoryOf) -> list[_Block]:
+def _read(segment: dict[str, Any], category_of: CategoryOf) -> _Segment:
     blocks: list[_Block] = []
     address = segment["address"]
+    size, state, category, total = 0, "", None, 0
     for block in segment["blocks"]:
         address = block.get("address", address)  # older torches give none
-        state = _STATES.get(block["state"], "pending")
-        category = category_of(address) if state == "allocated" else None
-        _append(blocks, _Block(block["size"], state, category))
+        next_state = _STATES.get(block["state"], "pending")
+        next_category = category_of(address) if next_state == "allocated" else None
+        if size and (next_state != state or next_category != category):
+            blocks.append((size, state, category))
+            size = 0
+        size += block["size"]
         address += block["size"]
-    return blocks
-
-
-def _append(blocks: list[_Block], block: _Block) -> None:
-    if blocks and blocks[-1][1:] == block[1:]:
-        blocks[-1] = block._replace(size=blocks[-1].size + block.size)
-    elif block.size:
-        blocks.append(block)
+        total += block["size"]
+        state, category = next_state, next_category
+    if size:
+        blocks.append((size, state, category))
+    return _Segment(segment, total, blocks)
 
 
 def _merged(blocks: list[_Block], small: int) -> list[_Block]:
     merged: list[_Block] = []
     for block in blocks:
-        last = merged[-1] if merged else None
-        if (
-            last is not None
-            and last.state == block.state == "allocated"
-            and last.size < small
-            and block.size < small
-        ):
-            merged[-1] = _Block(last.size + block.size, "allocated", None)
+        size, state, _ = merged[-1] if merged else (0, "", None)
+        if state == block[1] == "allocated" and size < small and block[0] < small:
+            merged[-1] = (size + block[0], state, None)
         else:
             merged.append(block)
     return merged
