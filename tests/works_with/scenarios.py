@@ -1,0 +1,84 @@
+"""Every kind of training that is tried: a script of ``scripts/``, its arguments, what it needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPTS = Path(__file__).with_name("scripts")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One script with its arguments."""
+
+    script: str
+    arguments: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    """Modules without which it cannot run."""
+    pause_s: float = 0.03
+    """Slept a step when watched, so that the whole takes about three seconds."""
+    cold: bool = False
+    """Whether how the interpreter starts or ends is part of what is compared."""
+
+    @property
+    def name(self):
+        return " ".join((self.script, *self.arguments))
+
+    @property
+    def command(self):
+        return [str(SCRIPTS / f"{self.script}.py"), *self.arguments]
+
+
+def _scenarios():
+    def add(script, *arguments, **options):
+        found.append(Scenario(script, arguments, **options))
+
+    found = []
+    add("plain_loop", "AdamW", "none")
+    add("plain_loop", "SGD", "zeros")
+    add("autocast", "bfloat16")
+    add("autocast", "float16")
+    add("checkpointing", "reentrant", "plain")
+    add("checkpointing", "not", "plain")
+    add("checkpointing", "not", "autocast")
+    for what in ("module", "method", "function", "inner", "late"):
+        add("compiled", what, "inductor" if what == "module" else "aot_eager")
+    for kind in ("ddp", "ddp-views", "fsdp2"):
+        add("ranks", kind, cold=True)
+    add("accumulation")
+    add("several_optimizers")
+    add("adversarial")
+    add("lora", "module")
+    add("lora", "peft", needs=("peft", "transformers"))
+    add("frozen")
+    add("channels_last")
+    add("sparse")
+    add("models_in_turn", pause_s=0.02)
+    add("other_thread", "1")
+    add("other_thread", "3")
+    add("evaluation")
+    add("generation", "gpt2", "trained", needs=("transformers",), pause_s=0.025)
+    add("generation", "llama", "only", needs=("transformers",), pause_s=0.025)
+    add("optimizer_in_backward")
+    add("saved_tensors")
+    add("dispatch_modes")
+    add("profiled")
+    add("functional")
+    add("global_hooks")
+    add("retried")
+    add("interrupted", "forward", cold=True)
+    add("interrupted", "backward", cold=True)
+    add("interrupted_anywhere")
+    add("signal_handler")
+    add("inference", pause_s=0.025)
+    add("derivatives")
+    add("closures")
+    add("forks", pause_s=0.02)
+    add("copies")
+    add("subclasses")
+    add("traced")
+    add("scripted")
+    add("changing")
+    return tuple(found)
+
+
+SCENARIOS = _scenarios()
