@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-BENCHMARKS = ("monitor", "training", "probe_cost")
+BENCHMARKS = ("monitor", "training", "probe_cost", "detail_cost")
 
 for name in sys.argv[1:] or BENCHMARKS:
     if name not in BENCHMARKS:

@@ -18,6 +18,7 @@ from _thread import get_ident
 from pathlib import Path
 
 ROOT = "_vramtop_injected"
+PROBE = f"{ROOT}.probe"
 PACKAGE = Path(__file__).parents[2] / "vramtop"
 WARM_UP_S = 3.0
 QUIET_STEPS = 2
@@ -26,7 +27,8 @@ and free lists is its cost too."""
 BARE_PAIRS = 0.25
 """The share of pairs without hooks in either half: what they differ by is the machine's noise."""
 
-perf_counter, thread_time, process_time = time.perf_counter, time.thread_time, time.process_time
+perf_counter, now = time.perf_counter, time.time
+thread_time, process_time = time.thread_time, time.process_time
 
 
 def load_probe():
@@ -63,32 +65,29 @@ class Switch:
 
 
 class Doings:
-    """Whether the probe does more on the training thread than hear its hooks."""
+    """Whether the probe does more on the training thread than hear hooks: counts, recordings."""
 
     def __init__(self, probe):
-        from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+        import torch
 
-        self._mode = _get_current_dispatch_mode
-        self._count = 0
-        self.detailed = 0
-        thread, spend, enter = get_ident(), probe.pace.spend, TorchDispatchMode.__enter__
+        self._recording = torch._C._len_torch_dispatch_stack
+        self._counts = 0
+        self.recorded = False
+        """Whether operations were looked at in any step since this was last made False."""
+        thread, spend = get_ident(), probe.pace.spend
 
         def counted_spend(now, cost_s):
-            self._count += get_ident() == thread
+            self._counts += get_ident() == thread
             spend(now, cost_s)
 
-        def counted_enter(mode):
-            self._count += 1
-            self.detailed += 1
-            return enter(mode)
-
         probe.pace.spend = counted_spend
-        TorchDispatchMode.__enter__ = counted_enter
 
     def since_last(self):
         """Whether there was any since the last call, or is one under way."""
-        busy = self._count > 0 or self._mode() is not None
-        self._count = 0
+        recording = self._recording() > 0
+        self.recorded |= recording
+        busy = self._counts > 0 or recording
+        self._counts = 0
         return busy
 
 
@@ -100,13 +99,14 @@ class Measurement:
         self._dice = random.Random(1)
         self._hidden_s = 0.0
         time.perf_counter = lambda: perf_counter() - self._hidden_s
+        time.time = lambda: now() - self._hidden_s
 
     def run(self, count):
         """So many pairs, bare ones among them, and the events that came between."""
         self._switch.set(True)
         while self._doings.since_last():
             self._step()
-        self._doings.detailed = 0
+        self._doings.recorded = False
         pairs, bare, events = [], [], []
         began, own, everyone = perf_counter(), thread_time(), process_time()
         for _ in range(count):
@@ -128,7 +128,6 @@ class Measurement:
             "pairs": pairs,
             "bare": bare,
             "events": events,
-            "detailed": self._doings.detailed,
             "server_share": server_share,
         }
 
@@ -148,7 +147,8 @@ class Measurement:
             steps.append(self._one(True))
             quiet = 0 if self._doings.since_last() else quiet + 1
         wall, cpu = (sum(step[which] for step in steps) for which in (0, 1))
-        return wall, cpu, len(steps)
+        recorded, self._doings.recorded = self._doings.recorded, False
+        return wall, cpu, len(steps), recorded
 
 
 def main(model_name, count):
@@ -157,7 +157,7 @@ def main(model_name, count):
     from tests.bench.models import training
 
     model, step = training(model_name)
-    session = sys.modules[f"{ROOT}.probe.session"].session()
+    session = sys.modules[f"{PROBE}.session"].session()
     measurement = None
     print("ready", flush=True)
     for _ in sys.stdin:

@@ -1,10 +1,14 @@
-"""One line that names the machine a table was made on, and the table itself."""
+"""One line that names the machine a table was made on, the table, and what children measure."""
 
+import json
 import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 
 def describe():
@@ -30,3 +34,17 @@ def print_table(title, heads, rows):
         ]
         print("  ".join(cells).rstrip())
     sys.stdout.flush()
+
+
+def measured(module, *arguments, **environment):
+    """What a module, run on one core's worth of threads, prints last: a JSON value."""
+    run = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,  # torch.profiler talks much
+        text=True,
+    )
+    if run.returncode:
+        sys.exit(run.stderr)
+    return json.loads(run.stdout.splitlines()[-1])

@@ -6,6 +6,7 @@ are compared, and of many such ratios the centre is taken that outliers hardly m
 
 import math
 import random
+import statistics
 from dataclasses import dataclass
 
 Z = 1.96
@@ -22,8 +23,11 @@ class Estimate:
         """The sum of two that were estimated from different steps."""
         return Estimate(self.value + other.value, math.hypot(self.reach, other.reach))
 
+    def __format__(self, spec):
+        return f"{self.value:{spec or '.4f'}} ±{self.reach:{spec or '.4f'}}"
+
     def __str__(self):
-        return f"{self.value:.4f} ±{self.reach:.4f}"
+        return f"{self}"
 
     def verdict(self, aim):
         """Whether the value is at most the aim, as far as the interval tells."""
@@ -55,14 +59,19 @@ def ratio(pairs):
 
 
 def mean(values):
-    """The plain mean: for what is rare and must count in full."""
-    middle = sum(values) / len(values)
-    spread = math.sqrt(sum((v - middle) ** 2 for v in values) / max(len(values) - 1, 1))
-    return Estimate(middle, Z * spread / math.sqrt(len(values)))
+    """The plain mean: for what is rare and must count in full; unknown interval if only one."""
+    if len(values) < 2:
+        return Estimate(values[0], math.inf)
+    free = len(values) - 1
+    # Student's quantile by Abramowitz and Stegun 26.7.5, two terms.
+    quantile = Z + (Z**3 + Z) / (4 * free) + (5 * Z**5 + 16 * Z**3 + 3 * Z) / (96 * free**2)
+    return Estimate(
+        statistics.mean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
+    )
 
 
-def per_step(events, pairs, neighbours=8):
-    """What the events add to the mean step, as a share of a step without.
+def per_step(events, pairs, all_steps, neighbours=8):
+    """What events of one kind add to the mean of ``all_steps`` steps, as a share of one without.
 
     ``events`` are (index of the pair they came before, seconds, steps); of each, what its steps
     would have taken by the steps without on either side is taken away. ``pairs`` hold (with,
@@ -74,8 +83,7 @@ def per_step(events, pairs, neighbours=8):
     for at, seconds, steps in events:
         near = [without for _, without in pairs[max(at - neighbours, 0) : at + neighbours]]
         extra.append(seconds - steps * sum(near) / len(near))
-    steps = len(pairs) + sum(steps for _, _, steps in events)
-    without_s = sum(without for _, without in pairs) / len(pairs)
+    without_s = statistics.mean(without for _, without in pairs)
     each = mean(extra)
-    scale = len(events) / (steps * without_s)
+    scale = len(events) / (all_steps * without_s)
     return Estimate(each.value * scale, each.reach * scale)

@@ -19,7 +19,7 @@ import threading
 from pathlib import Path
 
 from tests.bench import rivals
-from tests.bench.machine import print_table
+from tests.bench.machine import ROOT, print_table
 from tests.bench.paired import Estimate, per_step, ratio
 
 AIMS = {"unwatched": 1.002, "watched": 1.01}
@@ -34,13 +34,13 @@ HEADS = (
     "wall",
     "CPU",
     "hooks",
-    "+ events",
+    "+ counts",
+    "+ recordings",
     "+ server",
-    "events, detailed",
+    "recordings",
     "bare wall",
     "bare CPU",
 )
-ROOT = Path(__file__).parents[2]
 
 
 def watch(directory, pid):
@@ -78,10 +78,13 @@ def measure(model, pairs):
 
 
 def parts(result, which):
-    """Of wall time (0) or CPU time (1): the ratio of steps that only hear hooks, events' share."""
+    """Of wall time (0) or CPU time (1): the ratio of steps that only hear hooks, events' shares."""
     pairs = [(with_it[which], without[which]) for with_it, without in result["pairs"]]
-    events = [(event[0], event[1 + which], event[3]) for event in result["events"]]
-    return ratio(pairs), per_step(events, pairs)
+    counts, recordings = [], []
+    for at, wall, cpu, steps, recorded in result["events"]:
+        (recordings if recorded else counts).append((at, (wall, cpu)[which], steps))
+    steps = len(pairs) + sum(event[3] for event in result["events"])
+    return ratio(pairs), per_step(counts, pairs, steps), per_step(recordings, pairs, steps)
 
 
 def bare(result, which):
@@ -94,10 +97,10 @@ def probe_rows(model, pairs):
     rows, verdicts = [], []
     for kind, result in measure(model, pairs).items():
         aim = AIMS[kind]
-        (hooks, events), (cpu_hooks, cpu_events) = parts(result, 0), parts(result, 1)
+        hooks, counts, recordings = parts(result, 0)
         # The server's thread runs beside steps without, too; at worst the training waits for it.
         server = Estimate(result["server_share"], 0.0)
-        wall, cpu = hooks + events + server, cpu_hooks + cpu_events + server
+        wall, cpu = (sum(parts(result, which), server) for which in (0, 1))
         step_s = statistics.median(without[0] for _, without in result["pairs"])
         rows.append(
             (
@@ -107,9 +110,10 @@ def probe_rows(model, pairs):
                 wall,
                 cpu,
                 hooks,
-                events,
+                counts,
+                recordings,
                 f"{server.value:.4f}",
-                f"{len(result['events'])}, {result['detailed']}",
+                sum(event[4] for event in result["events"]),
                 bare(result, 0),
                 bare(result, 1),
             )

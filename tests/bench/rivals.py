@@ -16,7 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.bench.machine import ROOT, measured
+
 VENV = ROOT / ".venv-bench"
 NEEDS = ("calmsize==0.1.3", "pandas>=2,<3")
 MEMLAB = "pytorch_memlab==0.3.2"
@@ -38,16 +39,7 @@ def measure(model, blocks):
     """For each tool, pairs of [seconds, CPU seconds] of blocks with it and without."""
     if not VENV.exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.bench.rivals", model, str(blocks)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MEMLAB_PACKAGES": str(packages())},
-        capture_output=True,  # the profiler talks much
-        text=True,
-    )
-    if run.returncode:
-        sys.exit(run.stderr)
-    return json.loads(run.stdout.splitlines()[-1])
+    return measured("tests.bench.rivals", model, blocks, MEMLAB_PACKAGES=str(packages()))
 
 
 def compare(step, with_it, blocks):

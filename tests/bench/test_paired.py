@@ -38,7 +38,7 @@ def test_rare_events_count_in_full():
         for at in range(50, 1000, 100):
             here = pairs[at][1] / 0.01
             events.append((at, 0.01 * here * (3 + 3), 4))  # itself and three after it
-        found.append(per_step(events, pairs))
+        found.append(per_step(events, pairs, 1040))
     average = sum(e.value for e in found) / len(found)
     assert abs(average - 10 * 2 / 1040) < 0.004
 
