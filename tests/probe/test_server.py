@@ -19,6 +19,7 @@ from vramtop.probe import server as server_module
 from vramtop.probe.faults import Faults
 from vramtop.probe.history import History
 from vramtop.probe.server import Server
+from vramtop.probe.updates import Updates
 
 
 class Content:
@@ -27,6 +28,7 @@ class Content:
     def __init__(self, padding=0):
         self.period_s = "never told"
         self.past = History()
+        self.updates = Updates()
         self.padding = "x" * padding
 
     def hello(self):
@@ -234,3 +236,17 @@ def test_protocol_lines_are_json(serve, runtime_dir):
     with socket.socket(socket.AF_UNIX) as plain:
         plain.connect(str(path))
         assert json.loads(plain.recv(1000)) == {"type": "hello", "protocol": 1}
+
+
+def test_updates_are_told_once_to_each_viewer_and_when_they_change(serve, runtime_dir, connect):
+    content = Content()
+    serve(content)
+    content.updates.put("detail cpu", {"type": "detail", "number": 1})
+    first, second = (connect(runtime_dir, os.getpid()) for _ in range(2))
+    for viewer in (first, second):
+        assert viewer.next("detail")["number"] == 1
+    heard = [first.read()["type"] for _ in range(4)]
+    assert "detail" not in heard
+    content.updates.put("detail cpu", {"type": "detail", "number": 2})
+    for viewer in (first, second):
+        assert viewer.next("detail")["number"] == 2

@@ -64,15 +64,15 @@ def count(
 
 
 def modules_of(roots: Iterable[Any]) -> Iterator[Any]:
-    """Every module under the roots, once."""
+    """Every module under the roots, once, in the order in which they were put together."""
     seen: set[int] = set()
-    stack = list(roots)
+    stack = list(roots)[::-1]
     while stack:
         module = stack.pop()
         if module is None or id(module) in seen:
             continue
         seen.add(id(module))
-        stack.extend(module._modules.values())
+        stack.extend(reversed(module._modules.values()))
         yield module
 
 

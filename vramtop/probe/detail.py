@@ -8,18 +8,17 @@ optimizers step inside backward) it runs from forward to forward.
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any, Callable
 
 from . import boundaries
 from .accounting import Visit
 from .boundaries import Boundary
+from .coarse import CoarseRecording
 from .faults import Faults
-from .inference import EVALUATION, GENERATION, kept_keys_and_values
-from .ledger import ACTIVATION, INPUT, KV
 from .pace import DetailPace
-from .recorder import BETWEEN, IN_FORWARD, IN_STEP
-from .recording import DeviceDetail, Recording
-from .replay import OTHER, STEP, Sizes
+from .recording import Recording
+from .replay import DeviceDetail, Sizes
 
 PART = "detail of single steps"
 _NO_STEPS_S = 2.0
@@ -50,96 +49,78 @@ class Detail:
         self._count = count
         self._roots = roots
         self._on_result = on_result
-        self._recording: Recording | None = None
+        self._recording: Recording | CoarseRecording | None = None
         self._stepped_at: float | None = None
         self._hears_forwards = False
 
-    def forward_begins(self, boundary: Boundary, phase: str, now: float) -> None:
-        """A root's forward begins; ``now`` in seconds of ``time.perf_counter``."""
+    def forward_begins(self, boundary: Boundary, phase: str) -> None:
+        """A root's forward begins."""
         self._hears_forwards = True
-        recording = self._at(boundary, now) if self._recording else self._opened()
-        if recording is not None:
-            recording.recorder.enter(phase, IN_FORWARD)
+        self._open_if_due()
+        self._hear(boundary, lambda recording: recording.forward_begins(boundary, phase))
 
-    def forward_ends(self, boundary: Boundary, output: Any) -> None:
-        """A root's forward has ended with this output."""
-        recording = self._recording
-        if recording is None:
-            return
-        if recording.recorder.phase in (EVALUATION, GENERATION):
-            ledger = recording.recorder.ledger
-            for storage in kept_keys_and_values(self._torch, output):
-                record = ledger.live.get(storage._cdata)
-                if record is not None and ledger.kinds[record] in (ACTIVATION, INPUT):
-                    ledger.kinds[record] = KV
-        recording.reached(boundary)
+    def forward_ends(self, boundary: Boundary, inputs: Any, output: Any) -> None:
+        """A root's forward has ended."""
+        self._hear(boundary, lambda recording: recording.forward_ends(boundary, inputs, output))
 
-    def step_begins(self, boundary: Boundary, now: float) -> None:
+    def step_begins(self, boundary: Boundary) -> None:
         """An optimizer's step begins, outside backward."""
-        if self._recording is None and not self._hears_forwards:
-            self._opened()
-        recording = self._at(boundary, now)
-        if recording is not None:
-            recording.walk(self._count)
-            recording.recorder.enter(STEP, IN_STEP)
+        if not self._hears_forwards:
+            self._open_if_due()
+        self._hear(boundary, lambda recording: recording.step_begins(boundary))
 
-    def step_ends(self, boundary: Boundary, now: float) -> None:
+    def step_ends(self, boundary: Boundary) -> None:
         """An optimizer's step has ended, outside backward."""
-        self._stepped_at = now
-        if self._recording is not None:
-            self._recording.recorder.enter(OTHER, BETWEEN)
-        self._at(boundary, now)
+        self._stepped_at = time.perf_counter()
+        self._hear(boundary, lambda recording: recording.step_ends(boundary))
 
-    def forked(self) -> None:
-        """In the child: the recording is the parent's."""
+    def stop(self) -> None:
+        """Give up what is being recorded; also in a forked child, where it is the parent's."""
         if self._recording is not None:
             self._recording.stop()
             self._recording = None
 
-    stop = forked
-
-    def _at(self, boundary: Boundary, now: float) -> Recording | None:
+    def _hear(
+        self, boundary: Boundary, tell: Callable[[Recording | CoarseRecording], None]
+    ) -> None:
         recording = self._recording
         if recording is None:
-            return None
-        if recording.exhausted or boundary == recording.round:
+            return
+        if recording.exhausted:
             self._close(recording)
-            return None
-        recording.reached(boundary)
-        if recording.round is None and self._begins_round(boundary, now):
+            return
+        tell(recording)
+        if boundary == recording.round:
+            self._close(recording)
+        elif recording.round is None and self._begins_round(boundary):
             recording.begin_round(boundary)
-        return recording
 
-    def _begins_round(self, boundary: Boundary, now: float) -> bool:
+    def _begins_round(self, boundary: Boundary) -> bool:
         if boundary[0] == boundaries.STEP_ENDS:
             return True
         if boundary[0] != boundaries.FORWARD_BEGINS:
             return False
         if self._stepped_at is None:
             return True
-        return now - self._stepped_at > _NO_STEPS_S and not self._torch.is_grad_enabled()
+        idle_s = time.perf_counter() - self._stepped_at
+        return idle_s > _NO_STEPS_S and not self._torch.is_grad_enabled()
 
-    def _opened(self) -> Recording | None:
-        if not self._pace.due() or self._faults.off(PART):
-            return None
-        self._pace.blocked = why_not(self._torch)
-        if self._pace.blocked:
-            return None
-        self._recording = Recording(self._torch, self._roots(), self._failed)
-        self._recording.walk(self._count)
+    def _open_if_due(self) -> None:
+        if self._recording is not None or not self._pace.due() or self._faults.off(PART):
+            return
+        reason = why_not(self._torch)
+        if reason is None:
+            self._recording = Recording(self._torch, self._count, self._roots(), self._failed)
+        else:
+            self._recording = CoarseRecording(self._torch, self._count, reason)
         self._pace.begin()
         self._recording.start()
-        return self._recording
 
-    def _close(self, recording: Recording) -> None:
+    def _close(self, recording: Recording | CoarseRecording) -> None:
         self._recording = None
-        notes = []
-        if recording.exhausted:
-            notes.append(f"cut short after {recording.recorder.operations:,} operations")
+        notes = recording.notes
         recording.stop()
         if recording.round is not None and not self._faults.off(PART):
-            recording.walk(self._count)
-            recording.reached(recording.round)
             details = recording.details()
             self.sizes_at = {}
             for device, detail in details.items():

@@ -50,7 +50,7 @@ def hook_root(module: Any, before: Listener, after: Listener) -> list[Any]:
     """Hear of the forwards of one module; the handles take the hooks out again."""
     return [
         module.register_forward_pre_hook(Hook(before), with_kwargs=True),
-        module.register_forward_hook(Hook(after)),
+        module.register_forward_hook(Hook(after), with_kwargs=True),
     ]
 
 

@@ -26,7 +26,7 @@ from typing import Any
 """Kinds of storage: the eight of ``messages.TENSOR_FIELDS``, then parts of one of them in the
 order of ``messages.PART_FIELDS``."""
 CONSTANT = 12
-"""Made in forward from no tensor at all: an input, unless activations are written into it."""
+"""Made in forward from inputs or nothing: an input, unless activations are written into it."""
 LOOSE = 13
 """Made between the phases: an input if a forward reads it, else it shows by how long it lives."""
 

@@ -18,8 +18,8 @@ from .faults import Faults
 from .hooks import FirstForward, hook_optimizers, hook_root
 from .inference import phase_of_forward
 from .pace import DetailPace, Pace
-from .recording import DeviceDetail
 from .records import OptimizerRecord, Record, RootRecord
+from .replay import DeviceDetail
 from .sampling import Sampler
 from .sizes import OpenSizes, add, join
 from .steps import StepClock
@@ -62,6 +62,7 @@ class Observer:
         self._roots: dict[int, RootRecord] = {}
         self._optimizers: dict[int, OptimizerRecord] = {}
         self._samplers: dict[int, Sampler] = {}
+        self._details: dict[int, Detail] = {}
         self._first_forward: FirstForward | None = None
         self._clock = StepClock()
         self._searches = 0
@@ -79,7 +80,7 @@ class Observer:
         total: dict[str, OpenSizes] = {}
         for thread, sampler in list(self._samplers.items()):
             if thread in owners:  # else its models are gone, and their memory with them
-                for device, sizes in _sizes_of(sampler).items():
+                for device, sizes in _sizes_of(sampler, self._details[thread]).items():
                     known = total.get(device)
                     total[device] = sizes if known is None else add(known, sizes)
         return total
@@ -119,9 +120,9 @@ class Observer:
     def forked(self) -> None:
         """In the child: it has not trained; what it will train shows at the first step."""
         self._active = None
-        for sampler in self._samplers.values():
-            sampler.detail.stop()
-        self._samplers = {}
+        for detail in self._details.values():
+            detail.stop()
+        self._samplers, self._details = {}, {}
         self._clock = StepClock()
         for record in self._roots.values():
             for handle in record.handles:
@@ -191,19 +192,23 @@ class Observer:
         if outer is not None and outer is not record and outer.target() is not None:
             return
         sampler.outer = record
+        boundary = (boundaries.FORWARD_BEGINS, id(module))
+        self._boundary(sampler, boundary, record, module)
         phase = phase_of_forward(self._torch, kwargs)
-        self._boundary(sampler, boundaries.FORWARD_BEGINS, record, module, phase)
+        self._tell_detail(lambda detail: detail.forward_begins(boundary, phase))
         if sampler.sampling:
             record.batch_shapes = describe.shapes(self._torch, args, kwargs)
 
-    def _forward_ends(self, module: Any, _args: Any, output: Any) -> None:
+    def _forward_ends(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         record = self._roots.get(id(module))
         if record is None or self._in_backward():
             return
         sampler = self._sampler()
         if sampler.outer is record:
             sampler.outer = None
-            self._boundary(sampler, boundaries.FORWARD_ENDS, record, module, output=output)
+            boundary = (boundaries.FORWARD_ENDS, id(module))
+            self._tell_detail(lambda detail: detail.forward_ends(boundary, (args, kwargs), output))
+            self._boundary(sampler, boundary, record, module)
 
     def _step_begins(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer)) or self.add_optimizer(optimizer)
@@ -212,7 +217,9 @@ class Observer:
         if not self._in_backward():
             sampler = self._sampler()
             sampler.outer = None
-            self._boundary(sampler, boundaries.STEP_BEGINS, record, optimizer)
+            boundary = (boundaries.STEP_BEGINS, id(optimizer))
+            self._boundary(sampler, boundary, record, optimizer)
+            self._tell_detail(lambda detail: detail.step_begins(boundary))
 
     def _step_ends(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer))
@@ -221,7 +228,10 @@ class Observer:
         record.steps += 1
         self._clock.tick(time.perf_counter(), record.steps)
         if not self._in_backward():
-            self._boundary(self._sampler(), boundaries.STEP_ENDS, record, optimizer)
+            boundary = (boundaries.STEP_ENDS, id(optimizer))
+            sampler = self._sampler()
+            self._tell_detail(lambda detail: detail.step_ends(boundary))
+            self._boundary(sampler, boundary, record, optimizer)
 
     # What is done about it.
 
@@ -233,7 +243,7 @@ class Observer:
         thread = get_ident()
         sampler = self._samplers.get(thread)
         if sampler is None:
-            detail = Detail(
+            self._details[thread] = Detail(
                 self._torch,
                 self._faults,
                 self.detail_pace,
@@ -241,7 +251,7 @@ class Observer:
                 lambda: self._roots_of(thread),
                 self._on_detail,
             )
-            sampler = self._samplers[thread] = Sampler(self._pace, detail, self._sampled)
+            sampler = self._samplers[thread] = Sampler(self._pace, self._sampled)
         return sampler
 
     def _roots_of(self, thread: int) -> list[Any]:
@@ -249,42 +259,23 @@ class Observer:
         targets = [r.target() for r in records if not r.inner]
         return [module for module in targets if module is not None]
 
+    # A step's recording begins after the count at its beginning and ends before the one at its
+    # end, so that neither sees the other.
+
     def _boundary(
-        self,
-        sampler: Sampler,
-        what: str,
-        record: Record,
-        target: Any,
-        phase: str = "",
-        output: Any = None,
+        self, sampler: Sampler, boundary: boundaries.Boundary, record: Record, target: Any
     ) -> None:
         thread = get_ident()
         record.claim(thread)
         began = time.perf_counter()
-        boundary = (what, id(target))
-        self._last_boundary = what
-        # A step's recording begins after the count at its beginning and ends before the one at
-        # its end, so that neither sees the other.
-        if what in (boundaries.FORWARD_ENDS, boundaries.STEP_ENDS):
-            self._tell_detail(sampler.detail, boundary, phase, output, began)
+        self._last_boundary = boundary[0]
         if sampler.wants(boundary, target, began):
             self._take_count(sampler, thread, boundary, target, began)
-        if what in (boundaries.FORWARD_BEGINS, boundaries.STEP_BEGINS):
-            self._tell_detail(sampler.detail, boundary, phase, output, began)
 
-    def _tell_detail(
-        self, detail: Detail, boundary: boundaries.Boundary, phase: str, output: Any, now: float
-    ) -> None:
-        what, _ = boundary
+    def _tell_detail(self, tell: Callable[[Detail], None]) -> None:
+        detail = self._details[get_ident()]
         try:
-            if what == boundaries.FORWARD_BEGINS:
-                detail.forward_begins(boundary, phase, now)
-            elif what == boundaries.FORWARD_ENDS:
-                detail.forward_ends(boundary, output)
-            elif what == boundaries.STEP_BEGINS:
-                detail.step_begins(boundary, now)
-            else:
-                detail.step_ends(boundary, now)
+            tell(detail)
         except Exception as error:
             detail.stop()
             self._faults.report(DETAIL, error)
@@ -357,9 +348,9 @@ class Observer:
         self._pace.spend(now, now - began)
 
 
-def _sizes_of(sampler: Sampler) -> dict[str, OpenSizes]:
+def _sizes_of(sampler: Sampler, detail: Detail) -> dict[str, OpenSizes]:
     """One thread's bytes as of its last boundary."""
-    recorded = sampler.detail.sizes_at.get(sampler.boundary, {})
+    recorded = detail.sizes_at.get(sampler.boundary, {})
     counts = sampler.current
     return {
         device: join(counts.get(device, [0, 0, 0, 0]), recorded.get(device))

@@ -84,11 +84,10 @@ class DetailPace:
 
     def __init__(self) -> None:
         self.watched = False
-        self.blocked: str | None = None
-        """Why no step can be recorded at present."""
         self.recorded = False
         """Whether one has been, since somebody watches."""
         self._slot_s = DETAIL_FLOOR_S
+        self._cost_s = 0.0
         self._slot: int | None = None
 
     def due(self) -> bool:
@@ -99,9 +98,15 @@ class DetailPace:
         """A recording begins."""
         self._slot = int(time.time() // self._slot_s)
 
+    @property
+    def overhead(self) -> float:
+        """Share of the training's time that goes into it."""
+        return self._cost_s / self._slot_s if self.watched else 0.0
+
     def end(self, cost_s: float) -> None:
         """It is over and has cost this much; another part of the budget is the counting's."""
         self.recorded = True
+        self._cost_s = cost_s
         self._slot_s = DETAIL_FLOOR_S
         while self._slot_s * DETAIL_BUDGET < cost_s:
             self._slot_s *= 2

@@ -182,9 +182,9 @@ class Recorder:
         flows = weighs = False
         for storage in self._storages(args):
             kind = self._kind_of_read(storage)
-            if kind in (PARAMETER, BUFFER):
+            if kind == PARAMETER:
                 weighs = True
-            elif kind != CONSTANT:
+            elif kind not in (INPUT, BUFFER, CONSTANT):
                 flows = True
         module = self.module
         self._made_by.setdefault(self._next_sequence() - 1, module)

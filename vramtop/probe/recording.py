@@ -14,10 +14,20 @@ from . import accounting
 from .accounting import modules_of
 from .boundaries import Boundary
 from .describe import unwrapped
-from .ledger import BUFFER, GRADIENT, PARAMETER, STATE
+from .inference import EVALUATION, GENERATION, kept_keys_and_values
+from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, KV, PARAMETER, STATE
 from .module_stack import ModuleStack
-from .recorder import Recorder
-from .replay import DeviceReplay, Replay, activations_by_module, settle
+from .recorder import BETWEEN, IN_FORWARD, IN_STEP, Recorder
+from .replay import (
+    OTHER,
+    STEP,
+    DeviceDetail,
+    DeviceReplay,
+    ModuleBytes,
+    Replay,
+    activations_by_module,
+    settle,
+)
 
 MAX_OPERATIONS = 120_000
 """Of one recording (a step of a 32-layer LLaMA with AdamW has 25,000): bounds time and memory."""
@@ -33,34 +43,21 @@ _KIND_OF_PLACE = {
 }
 
 
-class ModuleBytes:
-    """What one module holds itself, on one device."""
-
-    def __init__(self, path: str, class_name: str) -> None:
-        self.path = path
-        self.class_name = class_name
-        self.activation_bytes = 0
-        self.parameter_bytes = 0
-
-
-class DeviceDetail:
-    """What a recording has told of one device."""
-
-    def __init__(
-        self, replay: DeviceReplay, peak_module: str | None, modules: list[ModuleBytes]
-    ) -> None:
-        self.replay = replay
-        self.peak_module = peak_module
-        self.modules = modules
-
-
 class Recording:
     """From ``start`` to ``stop``, on one training thread; ``details`` afterwards."""
 
-    def __init__(self, torch: Any, roots: list[Any], on_error: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        torch: Any,
+        count: Callable[[accounting.Visit], Any],
+        roots: list[Any],
+        on_error: Callable[[Exception], None],
+    ) -> None:
         self.recorder = Recorder(torch, on_error)
         self.round: Boundary | None = None
         """The boundary that began the round and will end it; None while there is none."""
+        self._torch = torch
+        self._count = count
         self._first_event = 0
         self._boundaries: list[tuple[int, Boundary]] = []
         self._parameters: dict[int, Any] = {}
@@ -71,7 +68,8 @@ class Recording:
         self._walk_s = 0.0
 
     def start(self) -> None:
-        """Begin to see operations."""
+        """Look what is there, and begin to see operations."""
+        self._walk()
         self._running = True
         self._modules.install()
         self.recorder.push()
@@ -94,14 +92,47 @@ class Recording:
         """Time that it has added to the training so far."""
         return _COST_FACTOR * self.recorder.cost_s + self._walk_s
 
-    def walk(self, count: Callable[[accounting.Visit], Any]) -> None:
-        """Look what parameters, gradients and state are; ``count`` calls the given visitor."""
+    @property
+    def notes(self) -> list[str]:
+        """What the result lacks."""
+        if not self.exhausted:
+            return []
+        return [f"cut short after {self.recorder.operations:,} operations"]
+
+    def forward_begins(self, boundary: Boundary, phase: str) -> None:
+        """A root's forward begins."""
+        self._reached(boundary)
+        self.recorder.enter(phase, IN_FORWARD)
+
+    def forward_ends(self, boundary: Boundary, _inputs: Any, output: Any) -> None:
+        """A root's forward has ended; what follows until the next hook is its loss."""
+        ledger = self.recorder.ledger
+        if self.recorder.phase in (EVALUATION, GENERATION):
+            for storage in kept_keys_and_values(self._torch, output):
+                record = ledger.live.get(storage._cdata)
+                if record is not None and ledger.kinds[record] in (ACTIVATION, INPUT):
+                    ledger.kinds[record] = KV
+        self._reached(boundary)
+
+    def step_begins(self, boundary: Boundary) -> None:
+        """An optimizer's step begins, outside backward: what is a gradient can be seen now."""
+        self._walk()
+        self._reached(boundary)
+        self.recorder.enter(STEP, IN_STEP)
+
+    def step_ends(self, boundary: Boundary) -> None:
+        """An optimizer's step has ended, outside backward."""
+        if boundary == self.round:
+            self._walk()  # the first step makes the state
+        self._reached(boundary)
+        self.recorder.enter(OTHER, BETWEEN)
+
+    def _walk(self) -> None:
         began = time.perf_counter()
-        count(self._visit)
+        self._count(self._visit)
         self._walk_s += time.perf_counter() - began
 
-    def reached(self, boundary: Boundary) -> None:
-        """A boundary has come."""
+    def _reached(self, boundary: Boundary) -> None:
         self.recorder.ledger.resized()
         self._boundaries.append((len(self.recorder.ledger.events), boundary))
 

@@ -44,7 +44,9 @@ class PhaseRun:
 
     def __init__(self, name: str, now_bytes: int) -> None:
         self.name = name
-        self.before_bytes = self.after_bytes = self.peak_bytes = now_bytes
+        self.before_bytes = self.after_bytes = now_bytes
+        self.peak_bytes: int | None = now_bytes
+        """None where only the ends were seen."""
         self.after: Sizes = []
         self.count = 1
         self.is_empty = True
@@ -53,7 +55,8 @@ class PhaseRun:
     def repeated_by(self, later: PhaseRun) -> None:
         """Take in a repetition."""
         self.after_bytes, self.after = later.after_bytes, later.after
-        self.peak_bytes = max(self.peak_bytes, later.peak_bytes)
+        if self.peak_bytes is not None and later.peak_bytes is not None:
+            self.peak_bytes = max(self.peak_bytes, later.peak_bytes)
         if self.name != ZERO_GRAD:  # which goes tensor by tensor
             self.count += later.count
 
@@ -97,7 +100,7 @@ class DeviceReplay:
         phase = self.phases[-1]
         phase.is_empty = False
         if size > 0:
-            if self.total_bytes > phase.peak_bytes:
+            if self.total_bytes > (phase.peak_bytes or 0):
                 phase.peak_bytes = self.total_bytes
                 self._look(record)
             if kind in (ACTIVATION, CACHE, KV):
@@ -109,6 +112,27 @@ class DeviceReplay:
         if self.total_bytes > self.peak_bytes:
             self.peak_bytes, self.peak_record = self.total_bytes, record
             self.peak_kinds, self.peak_phase = list(self.kinds), self.phases[-1].name
+
+
+class ModuleBytes:
+    """What one module holds itself, on one device."""
+
+    def __init__(self, path: str, class_name: str) -> None:
+        self.path = path
+        self.class_name = class_name
+        self.activation_bytes = 0
+        self.parameter_bytes = 0
+
+
+class DeviceDetail:
+    """What a recording has told of one device."""
+
+    def __init__(
+        self, replay: DeviceReplay, peak_module: str | None, modules: list[ModuleBytes]
+    ) -> None:
+        self.replay = replay
+        self.peak_module = peak_module
+        self.modules = modules
 
 
 class Replay:
@@ -235,4 +259,4 @@ def _fold_once(runs: list[PhaseRun]) -> bool:
 
 
 def _says_nothing(run: PhaseRun) -> bool:
-    return run.is_empty and run.name in (OTHER, FORWARD)
+    return run.is_empty and run.name not in (STEP, ZERO_GRAD)

@@ -11,7 +11,6 @@ from typing import Any, Callable
 
 from .accounting import Counts
 from .boundaries import FORWARD_BEGINS, FORWARD_ENDS, NOWHERE, Boundary
-from .detail import Detail
 from .pace import Pace
 
 _FIRST_STEPS = 3
@@ -26,8 +25,7 @@ _MAX_REMEMBERED = 64
 class Sampler:
     """The sampled steps of one training thread."""
 
-    def __init__(self, pace: Pace, detail: Detail, on_end: Callable[[], None]) -> None:
-        self.detail = detail
+    def __init__(self, pace: Pace, on_end: Callable[[], None]) -> None:
         self.current: Counts = {}
         """Bytes by device as of the last boundary."""
         self.boundary = NOWHERE

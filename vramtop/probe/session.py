@@ -22,7 +22,7 @@ from .faults import Faults
 from .history import History, Point
 from .observer import Observer
 from .pace import Pace
-from .recording import DeviceDetail
+from .replay import DeviceDetail
 from .server import Server
 from .sizes import breakdown
 from .updates import Updates, detail_message
@@ -207,12 +207,13 @@ class Session:
                 }
             )
         now = time.perf_counter()
+        overhead = self.pace.overhead(now) + self.observer.detail_pace.overhead
         message = {
             "type": "sample",
             "at": time.time(),
             "step": self.observer.step(),
             "steps_per_s": self.observer.steps_per_s(),
-            "overhead_percent": round(100 * self.pace.overhead(now), 4),
+            "overhead_percent": round(100 * overhead, 4),
             "devices": devices,
             "detail": self._detail_state(),
         }
@@ -232,7 +233,7 @@ class Session:
         pace = self.observer.detail_pace
         if pace.recorded:
             return "ready"
-        return "off" if pace.blocked or self.faults.off(DETAIL) else "pending"
+        return "off" if self.faults.off(DETAIL) else "pending"
 
     def _allocators(self) -> dict[str, tuple[str | None, Counters]]:
         if self.faults.off("the allocator's counters"):

@@ -6,8 +6,7 @@ import time
 from typing import Any
 
 from ..protocol.messages import MAX_MODULES, MAX_PHASES
-from .recording import DeviceDetail
-from .replay import to_sizes
+from .replay import DeviceDetail, to_sizes
 from .sizes import named
 
 
@@ -54,15 +53,22 @@ def detail_message(
             }
             for phase in replay.phases[:MAX_PHASES]
         ],
-        "peak": {
-            "phase": replay.peak_phase,
-            "module": detail.peak_module,
-            "total_bytes": replay.peak_bytes,
-            "breakdown": named(to_sizes(replay.peak_kinds)),
-        },
+        "peak": _peak(detail),
         "modules": [
             [module.path, module.class_name, module.activation_bytes, module.parameter_bytes]
             for module in detail.modules[:MAX_MODULES]
         ],
         "notes": notes,
+    }
+
+
+def _peak(detail: DeviceDetail) -> dict[str, Any] | None:
+    replay = detail.replay
+    if replay.peak_bytes < 0:  # only boundaries were seen
+        return None
+    return {
+        "phase": replay.peak_phase,
+        "module": detail.peak_module,
+        "total_bytes": replay.peak_bytes,
+        "breakdown": named(to_sizes(replay.peak_kinds)),
     }

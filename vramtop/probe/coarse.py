@@ -1,0 +1,183 @@
+"""A step seen from its boundaries only, where operations cannot be looked at (compiled code).
+
+What the models and optimizers hold is counted; activations are what the autograd graph of the
+root's output has saved, read without unpacking it, and the output itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable
+
+from . import accounting
+from .boundaries import Boundary
+from .ledger import ACTIVATION, GRADIENT, INPUT, PARAMETER, STATE
+from .replay import (
+    BACKWARD,
+    FORWARD,
+    OTHER,
+    STEP,
+    ZERO_GRAD,
+    DeviceDetail,
+    DeviceReplay,
+    PhaseRun,
+    Sizes,
+    folded,
+)
+
+_MAX_AGE_S = 300.0
+_MAX_NODES = 20_000
+_MAX_DEPTH = 3
+_LENGTH = 12
+_BUFFER = 8
+
+Moment = dict[str, Sizes]
+"""Sizes by torch device."""
+
+
+class CoarseRecording:
+    """Stands in for a ``Recording``: the same round, no operations, no modules, no peak."""
+
+    def __init__(self, torch: Any, count: Callable[[accounting.Visit], Any], reason: str) -> None:
+        self.notes = [f"seen from its boundaries only: {reason}"]
+        self.round: Boundary | None = None
+        self.cost_s = 0.0
+        self._torch = torch
+        self._count = count
+        self._opened_at = time.perf_counter()
+        self._name = OTHER
+        self._last: Moment = {}
+        self._replays: dict[str, DeviceReplay] = {}
+        self._boundaries: dict[str, dict[Boundary, Sizes]] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has waited too long for the round to end."""
+        return time.perf_counter() - self._opened_at > _MAX_AGE_S
+
+    def stop(self) -> None:
+        """Nothing to take out."""
+
+    def start(self) -> None:
+        """Nothing to put in."""
+
+    def forward_begins(self, boundary: Boundary, phase: str) -> None:
+        """A root's forward begins."""
+        self._reached(boundary, phase, {})
+
+    def forward_ends(self, boundary: Boundary, inputs: Any, output: Any) -> None:
+        """A root's forward has ended."""
+        made = list(_tensors(self._torch, output, 0))
+        kept = [*made, *saved_tensors(self._torch, made)]
+        follows = BACKWARD if self._name == FORWARD else OTHER
+        given = _tensors(self._torch, inputs, 0)
+        self._reached(boundary, follows, {INPUT: given, ACTIVATION: kept})
+
+    def step_begins(self, boundary: Boundary) -> None:
+        """An optimizer's step begins."""
+        self._reached(boundary, STEP, {})
+
+    def step_ends(self, boundary: Boundary) -> None:
+        """An optimizer's step has ended."""
+        self._reached(boundary, OTHER, {})
+
+    def _reached(self, boundary: Boundary, phase: str, extra: dict[int, Iterable[Any]]) -> None:
+        """One phase ends, another begins."""
+        began = time.perf_counter()
+        moment = self._moment(extra)
+        self._end_phase(moment)
+        for device, sizes in moment.items():
+            self._boundaries.setdefault(device, {})[boundary] = sizes
+        self._last, self._name = moment, phase
+        self.cost_s += time.perf_counter() - began
+
+    def begin_round(self, boundary: Boundary) -> None:
+        """What is measured begins here."""
+        self.round = boundary
+        self._replays = {}
+
+    def details(self) -> dict[str, DeviceDetail]:
+        """By torch device."""
+        found = {}
+        for device, replay in self._replays.items():
+            replay.phases = folded(replay.phases)
+            replay.sizes_at = dict(self._boundaries.get(device, {}))
+            found[device] = DeviceDetail(replay, None, [])
+        return found
+
+    def _moment(self, extra: dict[int, Iterable[Any]]) -> Moment:
+        moment: Moment = {}
+        seen: set[int] = set()
+
+        def add(storage: Any, key: int, kind: int) -> None:
+            if key not in seen:
+                seen.add(key)
+                sizes = moment.setdefault(str(storage.device), [0] * _LENGTH)
+                sizes[kind] += storage.nbytes()
+
+        def visit(storage: Any, key: int, place: int, _module: Any) -> None:
+            if place == accounting.BUFFER:
+                add(storage, key, PARAMETER)
+                moment[str(storage.device)][_BUFFER] += storage.nbytes()
+            else:
+                add(storage, key, (PARAMETER, GRADIENT, STATE)[place])
+
+        self._count(visit)
+        for kind, tensors in extra.items():
+            for tensor in tensors:
+                try:
+                    storage = tensor.untyped_storage()
+                except (NotImplementedError, RuntimeError):  # sparse, or without memory
+                    continue
+                add(storage, storage._cdata, kind)
+        return moment
+
+    def _end_phase(self, now: Moment) -> None:
+        name = self._name
+        for device, sizes in now.items():
+            before = self._last.get(device)
+            if before is None:
+                continue
+            if name == OTHER and sizes[GRADIENT] < before[GRADIENT]:
+                name = ZERO_GRAD
+            replay = self._replays.setdefault(device, DeviceReplay())
+            run = PhaseRun(name, sum(before[:_BUFFER]))
+            run.after_bytes, run.after, run.peak_bytes = sum(sizes[:_BUFFER]), sizes, None
+            if name != OTHER or run.after_bytes != run.before_bytes:
+                replay.phases.append(run)
+
+
+def saved_tensors(torch: Any, outputs: list[Any]) -> Iterator[Any]:
+    """What the autograd graph behind some tensors keeps for backward, as it was saved.
+
+    What a hook of the user's has packed away (offloaded, to be computed again) is not unpacked
+    and not counted.
+    """
+    names: dict[type, list[str]] = {}
+    stack = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    seen = set(stack)
+    while stack and len(seen) < _MAX_NODES:
+        node = stack.pop()
+        kind = type(node)
+        if kind not in names:
+            names[kind] = [name for name in dir(kind) if name.startswith("_raw_saved_")]
+        for name in names[kind]:
+            saved = getattr(node, name)
+            for item in saved if isinstance(saved, (tuple, list)) else (saved,):
+                data = getattr(item, "data", None)
+                if issubclass(type(data), torch.Tensor):
+                    yield data
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
+
+
+def _tensors(torch: Any, value: Any, depth: int) -> Iterator[Any]:
+    kind = type(value)
+    if issubclass(kind, torch.Tensor):
+        yield value
+    elif depth < _MAX_DEPTH and issubclass(kind, (tuple, list, dict)):
+        for item in value.values() if issubclass(kind, dict) else value:
+            yield from _tensors(torch, item, depth + 1)
