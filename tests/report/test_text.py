@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from vramtop.report import text
 from vramtop.sources.fake import snapshots
 
@@ -27,3 +29,29 @@ def test_unknown_is_said_not_zero():
         if line.startswith("host ")
     )
     assert "N/A" in row
+
+
+def test_a_process_with_detail_has_its_waterfall_and_peak_at_80_columns():
+    lines = text.render(next(snapshots("training")), width=80).splitlines()
+    start = next(i for i, line in enumerate(lines) if "before the step" in line)
+    assert lines[start - 14].split() == ["BYTES", "SHARE", "AT", "PEAK"]
+    assert lines[start : start + 5] == [
+        "3.00 GiB before the step → forward ×4 6.43 GiB → backward ×4 4.00 GiB",
+        "  → optimizer step 4.00 GiB → zero_grad 3.00 GiB",
+        "peak 7.75 GiB in backward of transformer.h.11.mlp",
+        "note: inside a compiled region modules cannot be told apart",
+        "a 1 GiB request would need new memory although 5.13 GiB are cached",
+    ]
+    buffers = next(line for line in lines if "buffers" in line)
+    assert buffers.startswith("  buffers ")
+
+
+def test_a_probe_that_has_yet_to_sample_a_step_says_so():
+    snapshot = next(snapshots("nogpu"))
+    process = snapshot.processes[0]
+    (device,) = process.probe.devices
+    bare = replace(device, detail=None)
+    process = replace(process, probe=replace(process.probe, devices=(bare,), detail="pending"))
+    shown = text.render(replace(snapshot, processes=(process,)), width=80)
+    assert "phases and peak: after the next step that is sampled in detail" in shown
+    assert "AT PEAK" not in shown

@@ -134,7 +134,7 @@ def _claims(processes: tuple[Process, ...], uuids: frozenset[str], is_host: bool
         explained: set[str] = set()
         if process.probe.state in _LIVE and process.state != "gone":
             for part in process.probe.devices:
-                uuid = _uuid_of(part, process)
+                uuid = uuid_of(part, process)
                 here = uuid in uuids or (is_host and part.device == "cpu")
                 if not here or part.breakdown is None:
                     continue
@@ -149,11 +149,25 @@ def _claims(processes: tuple[Process, ...], uuids: frozenset[str], is_host: bool
     return claims
 
 
-def _uuid_of(part: ProbeDevice, process: Process) -> str | None:
+def uuid_of(part: ProbeDevice, process: Process) -> str | None:
+    """The device that a torch device is; None for the CPU and where it is not known."""
     # An old torch does not tell the uuid; a process on one device only needs none.
     if part.uuid is None and part.device != "cpu" and len(process.devices) == 1:
         return process.devices[0].uuid
     return part.uuid
+
+
+def device_memory(
+    devices: tuple[Device, ...], part: ProbeDevice, process: Process
+) -> DeviceMemory | None:
+    """Memory of the device or MIG instance that a torch device is; None where it is not known."""
+    uuid = uuid_of(part, process)
+    for device in devices:
+        places: tuple[Device | MigDevice, ...] = (device, *device.mig)
+        for place in places:
+            if place.uuid == uuid:
+                return place.memory
+    return None
 
 
 def device_short_name(device: Device, mig: MigDevice | None = None) -> str:

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from ..core.memory import CATEGORIES, PARTS, Breakdown
+from ..core.devices import device_memory
 from ..core.model import (
     AllocatorStats,
     Device,
@@ -14,11 +14,11 @@ from ..core.model import (
     Host,
     MigDevice,
     ModelInfo,
-    Probe,
     ProbeDevice,
     Process,
     Snapshot,
 )
+from .json_detail import breakdown_object, detail_object, segments_object, stage_object
 
 SCHEMA = "vramtop.snapshot/1"
 
@@ -35,7 +35,7 @@ def to_object(snapshot: Snapshot) -> dict[str, Any]:
         "taken_at": _time(snapshot.taken_at),
         "host": _host(snapshot.host),
         "devices": [_device(device) for device in snapshot.devices],
-        "processes": [_process(process) for process in snapshot.processes],
+        "processes": [_process(process, snapshot.devices) for process in snapshot.processes],
         "problems": [{"source": p.source, "message": p.message} for p in snapshot.problems],
     }
 
@@ -98,7 +98,7 @@ def _mig(instance: MigDevice) -> dict[str, Any]:
     }
 
 
-def _process(process: Process) -> dict[str, Any]:
+def _process(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:
     return {
         "pid": process.pid,
         "state": process.state,
@@ -112,11 +112,12 @@ def _process(process: Process) -> dict[str, Any]:
         ],
         "host_rss_bytes": process.host_rss_bytes,
         "cpu_percent": process.cpu_percent,
-        "probe": _probe(process.probe),
+        "probe": _probe(process, devices),
     }
 
 
-def _probe(probe: Probe) -> dict[str, Any]:
+def _probe(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:
+    probe = process.probe
     models = [_model(model) for model in probe.models]
     return {
         "state": probe.state,
@@ -131,13 +132,16 @@ def _probe(probe: Probe) -> dict[str, Any]:
         "steps_per_s": probe.steps_per_s,
         "overhead_percent": probe.overhead_percent,
         "dropped_samples": probe.dropped_samples,
+        "detail": probe.detail,
         "model": models[0] if models else None,
         "models": models,
         "optimizers": [
             {"class": o.class_name, "steps": o.steps, "defaults": o.defaults}
             for o in probe.optimizers
         ],
-        "devices": [_probe_device(device) for device in probe.devices],
+        "devices": [
+            _probe_device(part, device_memory(devices, part, process)) for part in probe.devices
+        ],
         "problem": probe.problem,
     }
 
@@ -153,12 +157,17 @@ def _model(model: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _probe_device(device: ProbeDevice) -> dict[str, Any]:
+def _probe_device(device: ProbeDevice, memory: DeviceMemory | None) -> dict[str, Any]:
+    detail, segments = device.detail, device.segments
+    free_bytes = None if memory is None else memory.free_bytes
     return {
         "device": device.device,
         "uuid": device.uuid,
         "allocator": None if device.allocator is None else _allocator(device.allocator),
-        "breakdown": None if device.breakdown is None else _breakdown(device.breakdown),
+        "breakdown": None if device.breakdown is None else breakdown_object(device.breakdown),
+        **detail_object(detail, _time(detail.at) if detail else None),
+        "segments": segments_object(segments, _time(segments.at), free_bytes) if segments else None,
+        "stages": [stage_object(stage) for stage in device.stages],
     }
 
 
@@ -174,13 +183,4 @@ def _allocator(stats: AllocatorStats) -> dict[str, int | None]:
         "segments": stats.segments,
         "alloc_retries": stats.alloc_retries,
         "ooms": stats.ooms,
-    }
-
-
-def _breakdown(breakdown: Breakdown) -> dict[str, int | None]:
-    rows = {f"{category}_bytes": breakdown.bytes_of(category) for category in CATEGORIES}
-    return {
-        **rows,
-        **{f"{part}_bytes": breakdown.bytes_of(part) for part, _ in PARTS},
-        "process_bytes": breakdown.process_bytes,
     }

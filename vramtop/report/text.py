@@ -6,11 +6,20 @@ import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from ..core.breakdowns import breakdown_rows, torch_devices
-from ..core.devices import device_short_name
+from ..core.breakdowns import (
+    BreakdownRow,
+    breakdown_rows,
+    detail_of,
+    probe_device_of,
+    torch_devices,
+)
+from ..core.devices import device_memory, device_short_name
 from ..core.fleet import Fleet, reduce
+from ..core.memory import Detail
 from ..core.model import Device, DeviceMemory, Process, Snapshot
+from ..core.phases import peak_sentence, phase_rows
 from ..core.rows import process_rows
+from ..core.segments import warning
 from ..core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
 
 _PIPE_WIDTH = 200
@@ -38,10 +47,10 @@ def terminal_width() -> int:
 def render(snapshot: Snapshot, width: int) -> str:
     """The snapshot as text with lines of at most ``width`` characters."""
     fleet = reduce(Fleet(), snapshot)
-    return "\n".join(line[:width].rstrip() for line in _lines(fleet, snapshot))
+    return "\n".join(line[:width].rstrip() for line in _lines(fleet, snapshot, width))
 
 
-def _lines(fleet: Fleet, snapshot: Snapshot) -> Iterator[str]:
+def _lines(fleet: Fleet, snapshot: Snapshot, width: int) -> Iterator[str]:
     taken = datetime.fromtimestamp(snapshot.taken_at).astimezone()
     driver = snapshot.host.driver_version
     yield f"{snapshot.host.hostname}  {taken:%Y-%m-%d %H:%M:%S}" + (
@@ -56,7 +65,7 @@ def _lines(fleet: Fleet, snapshot: Snapshot) -> Iterator[str]:
     cells = [[row.text(column) for column in _COLUMNS] for row in rows]
     yield from _table(_HEADS, cells, {1, 2, 3, 7, 8})
     for row in rows:
-        yield from _breakdown(fleet, row.process)
+        yield from _breakdown(fleet, row.process, width)
     if snapshot.problems:
         yield ""
     for problem in snapshot.problems:
@@ -99,7 +108,7 @@ def _memory(memory: DeviceMemory) -> list[str]:
     ]
 
 
-def _breakdown(fleet: Fleet, process: Process) -> Iterator[str]:
+def _breakdown(fleet: Fleet, process: Process, width: int) -> Iterator[str]:
     probe = process.probe
     for name in torch_devices(process):
         facts = [f"{process.pid} on {name}"]
@@ -110,8 +119,48 @@ def _breakdown(fleet: Fleet, process: Process) -> Iterator[str]:
             facts.append(f"step {probe.step}")
         yield ""
         yield "  ".join(facts)
-        rows = breakdown_rows(fleet, process, name)
-        yield from _table(("", "BYTES", "SHARE"), [row.texts[:3] for row in rows], {0})
+        detail = detail_of(process, name)
+        rows = [cells for row in breakdown_rows(fleet, process, name) for cells in _rows(row)]
+        heads: tuple[str, ...] = ("", "BYTES", "SHARE", "AT PEAK")
+        if detail is None or detail.peak is None:
+            heads, rows = heads[:3], [cells[:3] for cells in rows]
+        yield from _table(heads, rows, {0})
+        if detail is not None:
+            yield from _detail(detail, width)
+        elif probe.detail == "pending":
+            yield "phases and peak: after the next step that is sampled in detail"
+        part = probe_device_of(process, name)
+        if part is not None and part.segments is not None:
+            memory = device_memory(fleet.snapshot.devices, part, process)
+            warned = warning(part.segments, None if memory is None else memory.free_bytes)
+            if warned is not None:
+                yield warned
+
+
+def _rows(row: BreakdownRow) -> Iterator[tuple[str, ...]]:
+    yield (*row.texts[:3], row.peak_text)
+    for part in row.parts:
+        yield ("  " + part.label, *part.texts[1:3], part.peak_text)
+
+
+def _detail(detail: Detail, width: int) -> Iterator[str]:
+    """The waterfall in as few lines as the width allows, and the peak."""
+    steps = []
+    for row in phase_rows(detail):
+        label, _, _, after, _ = row.texts
+        steps.append(f"{after} {label}" if row.phase is None else f"→ {label} {after}")
+    line = ""
+    for step in steps:
+        if line and len(line) + 1 + len(step) > width:
+            yield line
+            line = " "
+        line = f"{line} {step}" if line else step
+    if line:
+        yield line
+    if detail.peak is not None:
+        yield peak_sentence(detail.peak)
+    for note in detail.notes:
+        yield f"note: {note}"
 
 
 def _table(
