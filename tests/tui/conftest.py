@@ -7,6 +7,7 @@ import pytest
 
 from vramtop.sources.fake import snapshots
 from vramtop.tui.app import VramtopApp
+from vramtop.tui.panes import Pane
 
 
 class SteppedSource:
@@ -64,6 +65,27 @@ class Screen:
 
     def selected(self):
         return int(next(line for line in self.lines if line.startswith("▌"))[1:9])
+
+    @property
+    def words(self):
+        """The text with every space and line end a single space."""
+        return " ".join(self.text.split())
+
+    def pane(self, name):
+        """The lines of one pane."""
+        region = self.app.query_one(f"#{name}").region
+        rows = self.lines[region.y : region.bottom]
+        return [row[region.x : region.right] for row in rows]
+
+    def shown_panes(self):
+        """Names of the panes that are there."""
+        return [pane.NAME for pane in self.app.screen_stack[0].query(Pane) if pane.region]
+
+    def cells(self, x, y):
+        """(glyph, foreground) of a line from a column on."""
+        strip = self.app.screen._compositor.render_strips()[y]
+        found = [(char, s.style.color.name) for s in strip for char in s.text if s.style.color]
+        return found[x:]
 
     async def press(self, *keys):
         await self.pilot.press(*keys)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from vramtop.tui.actions import ACTIONS, available
+from vramtop.tui.panes import PANES
 from vramtop.tui.screens.sort import LETTERS
 
 
@@ -146,29 +147,20 @@ async def test_details_of_the_selected_process_stay_up_to_date(shown):
 
 async def test_numbers_and_tab_lead_to_panes_and_the_number_again_enlarges(shown):
     async with shown() as screen:
-        for number, name in enumerate(("devices", "processes", "breakdown", "timeline"), 1):
+        for number, pane in enumerate(PANES, 1):
             await screen.press(str(number))
-            assert screen.app.focused.id == name
-        await screen.press("4")
-        assert "Processes" not in screen.text
+            assert screen.app.focused.id == pane.NAME
+            assert pane.NAME in screen.shown_panes()
+        await screen.press("7")
+        assert screen.shown_panes() == ["segments"]
         await screen.press("3")
-        assert "Breakdown" in screen.text
-        assert "Timeline" not in screen.text
+        assert screen.shown_panes() == ["breakdown"]
         await screen.press("escape")
-        assert "Processes" in screen.text
+        assert "processes" in screen.shown_panes()
         await screen.press("1", "tab")
         assert screen.app.focused.id == "processes"
         await screen.press("shift+tab")
         assert screen.app.focused.id == "devices"
-
-
-async def test_on_a_narrow_screen_numbers_choose_between_breakdown_and_timeline(shown):
-    async with shown(size=(60, 20)) as screen:
-        await screen.press("4")
-        assert "4 Timeline" in screen.text
-        assert "3 Breakdown" not in screen.text
-        await screen.press("3")
-        assert "3 Breakdown" in screen.text
 
 
 async def test_the_mouse_selects_sorts_scrolls_and_presses_the_footer(shown):

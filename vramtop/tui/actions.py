@@ -62,7 +62,7 @@ ACTIONS: Final = (
     Action("filter", ("slash",), "/", "Filter", "show matching rows", "Processes", in_footer=True),
     Action("sort", ("s", "o"), "s", "Sort", "then a column's letter", "Processes", in_footer=True),
     Action("details", ("enter",), "enter", "Details", "all of one process", "Process", True),
-    Action("module_list", ("t",), "t", "Modules", "as a tree, or the largest first", "Process"),
+    Action("module_list", ("t",), "t", "Modules", "tree, or largest first", "Process"),
     _signal("SIGTERM", "T", "ask it to end"),
     _signal("SIGKILL", "K", "end it at once"),
     _signal("SIGINT", "I", "interrupt, as ctrl+c"),

@@ -73,7 +73,7 @@ def _map_lines(frame: Frame, shown: SegmentMap, width: int, height: int) -> tupl
     lines = _said(frame, shown, width)
     present = [key for key in (*CATEGORIES, PENDING) if key in keys]
     legend = legend_lines(frame, present, width) if height >= _LEGEND_FROM_HEIGHT else []
-    room = height - len(lines) - len(legend)
+    room = height - len(lines) - len(legend) - bool(shown.omitted_segments)
     has_heads = room >= _HEADS_FROM_LINES * len(grouped)
     room -= has_heads * len(grouped)
     labels = [_label(group, grouped) for group in grouped]

@@ -22,13 +22,15 @@ from ..paint import Piece, fit, line, styled
 from ..words import why_no_breakdown, why_no_detail
 from .base import Pane, sentences
 
-_HEADS: Final = ("", "BEFORE", "CHANGE", "AFTER", "PEAK")
+_HEADS: Final = ("BEFORE", "CHANGE", "AFTER", "PEAK")
 _SIZES: Final = (0, 9, 10, 9, 9)
 _KEPT_FIRST: Final = (4, 2, 3, 1)
 """Columns in the order in which narrow panes keep them."""
 _NAME: Final = (17, 26)
 _MIN_BAR: Final = 12
 _MAX_DEPTH: Final = 5
+_AGE_IN_TITLE_FROM: Final = 100
+"""Narrow panes share their title line with others; it has room for the step only."""
 
 
 class WaterfallPane(Pane):
@@ -50,7 +52,8 @@ class WaterfallPane(Pane):
         most = [max(s.before_bytes, s.after_bytes, s.peak_bytes or 0) for s in part.stages]
         top = max([ceiling, *most])
         has_heads = bool(phases or stages) and len(phases) < height
-        lines = [_line(frame, _HEADS, width, "dim", [])] if has_heads else []
+        age = _age(frame) if self.sharing and width < _AGE_IN_TITLE_FROM else ""
+        lines = [_line(frame, (age, *_HEADS), width, "dim", [])] if has_heads else []
         lines += [_phase_line(frame, row, width, top, ceiling) for row in phases]
         if detail is None:
             lines += sentences(why_no_detail(process), width, frame)
@@ -67,9 +70,8 @@ class WaterfallPane(Pane):
         detail = frame.detail
         if detail is None:
             return frame.place_text
-        age_s = max(frame.fleet.snapshot.taken_at - detail.at, 0.0)
         step = "" if detail.step is None else f"step {detail.step}, "
-        return f"{step}{format_duration(age_s)} ago"
+        return step + _age(frame)
 
     def move(self, to: str) -> None:
         """Left and right change the torch device."""
@@ -77,6 +79,14 @@ class WaterfallPane(Pane):
             self.post_message(self.DeviceTurned(1 if to == "right" else -1))
         else:
             super().move(to)
+
+
+def _age(frame: Frame) -> str:
+    """How long ago the step was."""
+    if frame.detail is None:
+        return ""
+    age_s = max(frame.fleet.snapshot.taken_at - frame.detail.at, 0.0)
+    return f"{format_duration(age_s)} ago"
 
 
 def _columns(width: int) -> list[int]:
