@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from vramtop.core.fleet import GONE_KEPT_S, MAX_DEVICE_POINTS, Fleet, reduce
-from vramtop.core.model import MigDevice, Probe
+from vramtop.core.memory import CATEGORIES, Breakdown
+from vramtop.core.model import MigDevice, Probe, ProbeDevice, Snapshot
 from vramtop.sources.fake import snapshots
 
 KEY = (7, 1.0)
@@ -66,6 +67,38 @@ def test_a_probes_own_past_comes_first_and_sets_the_start(make: Any) -> None:
     assert (first.at, first.breakdown.parameter_bytes) == (60.0, 2)
     # The probe cannot know the driver's figure: change of it counts from when we knew it.
     assert first.breakdown.outside_allocator_bytes == make.breakdown().outside_allocator_bytes
+
+
+def test_change_of_what_only_detail_tells_counts_from_its_first_step(make: Any) -> None:
+    def seen(at: float, breakdown: Breakdown) -> Snapshot:
+        process = make.process(at=at)
+        part = ProbeDevice("cpu", None, None, breakdown)
+        probe = replace(process.probe, devices=(part,))
+        return make.snapshot(at, replace(process, probe=probe))
+
+    plain = Breakdown(10, 0, 20, outside_allocator_bytes=70, process_bytes=100)
+    told = Breakdown(10, 5, 20, 30, 4, 3, 2, 1, outside_allocator_bytes=45, process_bytes=120)
+    later = replace(told, activation_bytes=50, process_bytes=140)
+    fleet = fleet_of(seen(100.0, plain), seen(101.0, told), seen(102.0, later))
+    first = fleet.first[KEY, "cpu"]
+    changes = {
+        category: later.bytes_of(category) - first.breakdown.bytes_of(category)
+        for category in CATEGORIES
+        if later.bytes_of(category) is not None
+    }
+    assert first.at == 100.0
+    assert changes == {
+        "parameter": 0,
+        "gradient": 5,
+        "optimizer_state": 0,
+        "activation": 20,
+        "input": 0,
+        "temporary": 0,
+        "autograd_detail": 0,
+        "unknown": 0,
+        "outside_allocator": 15,
+    }
+    assert sum(changes.values()) == 140 - 100
 
 
 def test_an_ended_process_stays_for_a_minute_and_says_so(make: Any) -> None:

@@ -146,17 +146,40 @@ def _record(
 
 
 def _completed(earliest: HistoryPoint, now: Breakdown) -> HistoryPoint:
-    """A probe's own history cannot know the driver's figure: count it from when it is known."""
+    """What was not known at first is counted from when it is."""
     known = earliest.breakdown
-    if known.outside_allocator_bytes is not None or now.outside_allocator_bytes is None:
-        return earliest
-    return replace(
-        earliest,
-        breakdown=replace(
+    # A probe's own history cannot know the driver's figure.
+    if known.outside_allocator_bytes is None and now.outside_allocator_bytes is not None:
+        known = replace(
             known,
             outside_allocator_bytes=now.outside_allocator_bytes,
             process_bytes=now.process_bytes,
-        ),
+        )
+    if known.activation_bytes is None and now.activation_bytes is not None:
+        known = _with_detail(known, now)
+    return earliest if known is earliest.breakdown else replace(earliest, breakdown=known)
+
+
+def _with_detail(known: Breakdown, now: Breakdown) -> Breakdown:
+    """Take from ``now`` what only a step sampled in detail can tell.
+
+    On the CPU that was part of the rest: it leaves it, so that the changes still sum to the
+    process's.
+    """
+    outside = known.outside_allocator_bytes
+    if now.cached_bytes is None and outside is not None:
+        moved = now.tensor_bytes - (
+            now.parameter_bytes + now.gradient_bytes + now.optimizer_state_bytes
+        )
+        outside = outside - moved if outside >= moved else now.outside_allocator_bytes
+    return replace(
+        known,
+        activation_bytes=now.activation_bytes,
+        input_bytes=now.input_bytes,
+        temporary_bytes=now.temporary_bytes,
+        autograd_detail_bytes=now.autograd_detail_bytes,
+        unknown_bytes=now.unknown_bytes,
+        outside_allocator_bytes=outside,
     )
 
 

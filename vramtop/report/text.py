@@ -147,6 +147,8 @@ def _detail(detail: Detail, width: int) -> Iterator[str]:
     """The waterfall in as few lines as the width allows, and the peak."""
     steps = []
     for row in phase_rows(detail):
+        if row.phase is not None and row.phase.name == "other" and not row.change_bytes:
+            continue
         label, _, _, after, _ = row.texts
         steps.append(f"{after} {label}" if row.phase is None else f"→ {label} {after}")
     line = ""
