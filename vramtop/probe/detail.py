@@ -21,6 +21,8 @@ from .recording import Recording
 from .replay import DeviceDetail, Sizes
 
 PART = "detail of single steps"
+_FIRST = 2
+"""Forwards or steps that are left alone: they compile, load and make the optimizer's state."""
 _NO_STEPS_S = 2.0
 """So long without an optimizer's step, a forward without gradients is not part of a training."""
 
@@ -51,11 +53,11 @@ class Detail:
         self._on_result = on_result
         self._recording: Recording | CoarseRecording | None = None
         self._stepped_at: float | None = None
-        self._hears_forwards = False
+        self._forwards = self._steps = 0
 
     def forward_begins(self, boundary: Boundary, phase: str) -> None:
         """A root's forward begins."""
-        self._hears_forwards = True
+        self._forwards += 1
         self._open_if_due()
         self._hear(boundary, lambda recording: recording.forward_begins(boundary, phase))
 
@@ -65,13 +67,14 @@ class Detail:
 
     def step_begins(self, boundary: Boundary) -> None:
         """An optimizer's step begins, outside backward."""
-        if not self._hears_forwards:
+        if not self._forwards:
             self._open_if_due()
         self._hear(boundary, lambda recording: recording.step_begins(boundary))
 
     def step_ends(self, boundary: Boundary) -> None:
         """An optimizer's step has ended, outside backward."""
         self._stepped_at = time.perf_counter()
+        self._steps += 1
         self._hear(boundary, lambda recording: recording.step_ends(boundary))
 
     def stop(self) -> None:
@@ -106,7 +109,10 @@ class Detail:
         return idle_s > _NO_STEPS_S and not self._torch.is_grad_enabled()
 
     def _open_if_due(self) -> None:
-        if self._recording is not None or not self._pace.due() or self._faults.off(PART):
+        is_settled = max(self._forwards, self._steps) > _FIRST
+        if self._recording is not None or not is_settled or self._faults.off(PART):
+            return
+        if not self._pace.due():
             return
         reason = why_not(self._torch)
         if reason is None:
@@ -152,6 +158,14 @@ def why_not(torch: Any) -> str | None:
 
 
 def compiled() -> bool:
-    """Whether torch.compile has compiled anything in this process."""
+    """Whether torch.compile was called in this process, or has compiled anything.
+
+    Recording must not be on while something is compiled for the first time: the hooks on all
+    modules would be warned of.
+    """
+    frame = sys.modules.get("torch._dynamo.eval_frame")
     utils = sys.modules.get("torch._dynamo.utils")
-    return utils is not None and bool(utils.counters.get("frames"))
+    backends = getattr(frame, "cached_backends", {})
+    # torch itself registers None, for what is never compiled.
+    asked = any(backend is not None for backend in list(backends.values()))
+    return asked or bool(getattr(utils, "counters", {}).get("frames"))

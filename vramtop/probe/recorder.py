@@ -50,7 +50,7 @@ class Recorder:
         """(number of events before it, phase) at each change of phase."""
         self.operations = 0
         self.cost_s = 0.0
-        """Time spent in here; what torch spends to get here is about as much again."""
+        """CPU time spent in here; torch spends more than as much again on getting here."""
         self._on = True
         self._on_error = on_error
         self._core = torch._C
@@ -87,13 +87,13 @@ class Recorder:
                 return NotImplemented  # it comes back with the plain tensors inside
         made = func(*args, **kwargs) if kwargs else func(*args)
         if self._on:
-            began = time.perf_counter()
+            began = time.thread_time()  # not what other processes take meanwhile
             try:
                 self._note(func, args, made)
             except Exception as error:
                 self._on = False
                 self._on_error(error)
-            self.cost_s += time.perf_counter() - began
+            self.cost_s += time.thread_time() - began
         return made
 
     # The stack.

@@ -188,7 +188,7 @@ class Recording:
 
     def _name(self, module: Any) -> tuple[str, str]:
         if module is None:
-            return "(no module)", ""
+            return "(outside modules)", ""
         known = self._paths.get(module)
         if known is None:  # of no root: a loss, say
             name = self._modules.names.get(module, "?")
@@ -206,18 +206,22 @@ class Recording:
 def _paths(roots: list[Any]) -> dict[int, tuple[str, str]]:
     """Dotted path and class name of every module, by id; of several roots with their class."""
     found: dict[int, tuple[str, str]] = {}
+    starts: list[str] = []
     for root in roots:
         inner = unwrapped(root)
         start = "" if len(roots) == 1 else type(inner).__name__
-        for module in modules_of([root]):
+        starts.append(start)
+        if starts.count(start) > 1:
+            start = f"{start}#{starts.count(start)}"
+        for module in modules_of([root]):  # torch's wrappers stand for what they wrap
             found.setdefault(id(module), (start, type(module).__name__))
+        own: set[int] = set()
         stack = [(start, inner)]
-        seen: set[int] = set()
         while stack:
             path, module = stack.pop()
-            if id(module) in seen:
+            if id(module) in own:
                 continue
-            seen.add(id(module))
+            own.add(id(module))
             found[id(module)] = (path, type(module).__name__)
             for name, child in module._modules.items():
                 if child is not None:

@@ -49,8 +49,6 @@ class PhaseRun:
         """None where only the ends were seen."""
         self.after: Sizes = []
         self.count = 1
-        self.is_empty = True
-        """Nothing came or went in it."""
 
     def repeated_by(self, later: PhaseRun) -> None:
         """Take in a repetition."""
@@ -98,7 +96,6 @@ class DeviceReplay:
         if not self.phases:
             return
         phase = self.phases[-1]
-        phase.is_empty = False
         if size > 0:
             if self.total_bytes > (phase.peak_bytes or 0):
                 phase.peak_bytes = self.total_bytes
@@ -259,4 +256,5 @@ def _fold_once(runs: list[PhaseRun]) -> bool:
 
 
 def _says_nothing(run: PhaseRun) -> bool:
-    return run.is_empty and run.name not in (STEP, ZERO_GRAD)
+    is_flat = run.before_bytes == run.after_bytes == run.peak_bytes
+    return is_flat and run.name not in (STEP, ZERO_GRAD)
