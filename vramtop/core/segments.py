@@ -146,9 +146,8 @@ def would_fail(
     """
     if fits(segment_map, request_bytes, stream):
         return False
-    expandable = any(segment.expandable for segment in segment_map.segments)
-    needed = _segment_bytes(_rounded(request_bytes), expandable=expandable)
-    return needed > device_free_bytes + releasable_bytes(segment_map)
+    left = device_free_bytes + releasable_bytes(segment_map)
+    return _segment_bytes(segment_map, _rounded(request_bytes)) > left
 
 
 def warning(segment_map: SegmentMap, device_free_bytes: int | None = None) -> str | None:
@@ -157,19 +156,22 @@ def warning(segment_map: SegmentMap, device_free_bytes: int | None = None) -> st
     Named is the smallest power of two (from 2 MiB) that is less than all that is cached and yet
     fits no hole, or rather, where the device's free memory is known, the smallest that would fail.
     """
-    cached = sum(
-        block.size_bytes
+    free = [
+        (block.size_bytes, segment.pool)
         for segment in segment_map.segments
         if segment.pool in _COMMON_POOLS
         for block in segment.blocks
         if block.state == "free"
-    )
-    unserved = [size for size in _powers_of_two(cached) if not fits(segment_map, size)]
+    ]
+    cached = sum(size for size, _ in free)
+    largest = max((size for size, pool in free if pool == "large"), default=0)
+    unserved = [size for size in _powers_of_two(cached) if size > largest]
     if not unserved:
         return None
     size, fate = unserved[0], "need new memory"
     if device_free_bytes is not None:
-        failing = [s for s in unserved if would_fail(segment_map, s, device_free_bytes)]
+        left = device_free_bytes + releasable_bytes(segment_map)
+        failing = [size for size in unserved if _segment_bytes(segment_map, size) > left]
         if failing:
             size, fate = failing[0], "fail"
     text = f"{size >> 30} GiB" if size >> 30 else f"{size >> 20} MiB"
@@ -205,10 +207,11 @@ def _pool(size: int) -> str:
     return "small" if size <= _LARGEST_SMALL_BYTES else "large"
 
 
-def _segment_bytes(size: int, *, expandable: bool) -> int:
+def _segment_bytes(segment_map: SegmentMap, size: int) -> int:
+    """What is asked of the driver for a request that no free block serves."""
     if size <= _LARGEST_SMALL_BYTES:
         return _SMALL_SEGMENT_BYTES
-    if expandable:
+    if any(segment.expandable for segment in segment_map.segments):
         return _up(size, _LARGE_SEGMENT_BYTES)
     if size < _OWN_SEGMENT_FROM_BYTES:
         return _LARGE_SEGMENT_BYTES
