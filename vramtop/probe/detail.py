@@ -124,7 +124,6 @@ class Detail:
 
     def _close(self, recording: Recording | CoarseRecording) -> None:
         self._recording = None
-        notes = recording.notes
         recording.stop()
         if recording.round is not None and not self._faults.off(PART):
             details = recording.details()
@@ -132,7 +131,7 @@ class Detail:
             for device, detail in details.items():
                 for boundary, sizes in detail.replay.sizes_at.items():
                     self.sizes_at.setdefault(boundary, {})[device] = sizes
-            self._on_result(details, notes)
+            self._on_result(details, recording.notes)
         self._pace.end(recording.cost_s)
 
     def _failed(self, error: Exception) -> None:

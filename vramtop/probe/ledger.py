@@ -85,6 +85,15 @@ class Ledger:
             self._died(ref)
             self.add(storage, ref.key, self.kinds[index], self.modules[index])
 
+    def addresses(self, device: Any) -> dict[int, int]:
+        """Records by the address of their memory, of all that lives on a device now."""
+        found = {}
+        for index, ref in list(self._refs.items()):
+            storage = ref() if self.devices[index] == device else None
+            if storage is not None:
+                found[storage.data_ptr()] = index
+        return found
+
     def close(self) -> None:
         """Follow nothing any more."""
         self._refs.clear()

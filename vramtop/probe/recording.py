@@ -26,8 +26,10 @@ from .replay import (
     ModuleBytes,
     Replay,
     activations_by_module,
+    category_name,
     settle,
 )
+from .segments import HISTORY_IS_RECORDED, read
 
 MAX_OPERATIONS = 120_000
 """Of one recording (a step of a 32-layer LLaMA with AdamW has 25,000): bounds time and memory."""
@@ -56,6 +58,8 @@ class Recording:
         self.recorder = Recorder(torch, on_error)
         self.round: Boundary | None = None
         """The boundary that began the round and will end it; None while there is none."""
+        self.notes: list[str] = []
+        """What the result lacks, in words for the user."""
         self._torch = torch
         self._count = count
         self._first_event = 0
@@ -66,6 +70,9 @@ class Recording:
         self._opened_at = time.perf_counter()
         self._running = False
         self._walk_s = 0.0
+        self._maps: dict[Any, tuple[list[dict[str, Any]], dict[int, int]]] | None = None
+        """By CUDA device: the allocator's segments at the end of the first forward, and the
+        records by address."""
 
     def start(self) -> None:
         """Look what is there, and begin to see operations."""
@@ -92,13 +99,6 @@ class Recording:
         """Time that it has added to the training so far."""
         return _COST_FACTOR * self.recorder.cost_s + self._walk_s
 
-    @property
-    def notes(self) -> list[str]:
-        """What the result lacks."""
-        if not self.exhausted:
-            return []
-        return [f"cut short after {self.recorder.operations:,} operations"]
-
     def forward_begins(self, boundary: Boundary, phase: str) -> None:
         """A root's forward begins."""
         self._reached(boundary)
@@ -113,6 +113,8 @@ class Recording:
                 if record is not None and ledger.kinds[record] in (ACTIVATION, INPUT):
                     ledger.kinds[record] = KV
         self._reached(boundary)
+        if self.round is not None and self._maps is None:
+            self._maps = self._read_maps()
 
     def step_begins(self, boundary: Boundary) -> None:
         """An optimizer's step begins, outside backward: what is a gradient can be seen now."""
@@ -128,9 +130,9 @@ class Recording:
         self.recorder.enter(OTHER, BETWEEN)
 
     def _walk(self) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         self._count(self._visit)
-        self._walk_s += time.perf_counter() - began
+        self._walk_s += time.thread_time() - began
 
     def _reached(self, boundary: Boundary) -> None:
         self.recorder.ledger.resized()
@@ -143,8 +145,10 @@ class Recording:
 
     def details(self) -> dict[str, DeviceDetail]:
         """By torch device; once, after ``stop``."""
-        began = time.perf_counter()
+        began = time.thread_time()
         ledger = self.recorder.ledger
+        if self.recorder.operations > MAX_OPERATIONS:
+            self.notes.append(f"cut short after {MAX_OPERATIONS:,} operations")
         settle(ledger)
         replay = Replay(ledger, self.recorder.marks, self._boundaries, self._first_event)
         found = {}
@@ -152,9 +156,14 @@ class Recording:
             record = part.peak_record
             peak_module = None if record is None else ledger.modules[record]
             path = None if peak_module is None else self._name(peak_module)[0]
-            found[str(device)] = DeviceDetail(part, path, self._module_bytes(device, part))
+            detail = DeviceDetail(part, path, self._module_bytes(device, part))
+            detail.segments, records = (self._maps or {}).get(device, (None, {}))
+            detail.category_at = {
+                address: category_name(ledger.kinds[record]) for address, record in records.items()
+            }
+            found[str(device)] = detail
         ledger.close()
-        self._walk_s += time.perf_counter() - began
+        self._walk_s += time.thread_time() - began
         return found
 
     def _visit(self, storage: Any, key: int, place: int, module: Any) -> None:
@@ -168,6 +177,17 @@ class Recording:
             ledger.kinds[record] = kind
         if kind == PARAMETER and record is not None and holder is not None:
             self._parameters[record] = holder
+
+    def _read_maps(self) -> dict[Any, tuple[list[dict[str, Any]], dict[int, int]]]:
+        ledger = self.recorder.ledger
+        maps = {}
+        for device in {device for device in ledger.devices if device.type == "cuda"}:
+            segments = read(self._torch, device.index)
+            if segments is None:
+                self.notes.append(HISTORY_IS_RECORDED)
+            else:
+                maps[device] = (segments, ledger.addresses(device))
+        return maps
 
     def _module_bytes(self, device: Any, part: DeviceReplay) -> list[ModuleBytes]:
         ledger = self.recorder.ledger

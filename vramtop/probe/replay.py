@@ -29,6 +29,8 @@ Sizes = list[int]
 
 _KINDS = LOOSE + 1
 _LONGEST_PATTERN = 4
+_SMALL = 500
+"""A change below one part in this many of all bytes is hardly one."""
 
 
 def to_sizes(kinds: list[int]) -> Sizes:
@@ -37,6 +39,11 @@ def to_sizes(kinds: list[int]) -> Sizes:
     for part, category in WHOLE.items():
         sizes[category] += kinds[part]
     return sizes
+
+
+def category_name(kind: int) -> str:
+    """The tensor category of a settled kind."""
+    return TENSOR_FIELDS[WHOLE.get(kind, kind)]
 
 
 class PhaseRun:
@@ -130,6 +137,10 @@ class DeviceDetail:
         self.replay = replay
         self.peak_module = peak_module
         self.modules = modules
+        self.segments: list[dict[str, Any]] | None = None
+        """The caching allocator's segments, as torch gives them."""
+        self.category_at: dict[int, str] = {}
+        """Tensor categories by the address of a block in them."""
 
 
 class Replay:
@@ -172,7 +183,7 @@ class Replay:
         self._stop(len(ledger.events))
         for device in self.devices.values():
             device.end()
-            device.phases = folded([run for run in device.phases if not _says_nothing(run)])
+            device.phases = folded(told(device.phases))
 
     def _stop(self, number: int) -> None:
         stops = self._stops.get(number, ())
@@ -255,6 +266,32 @@ def _fold_once(runs: list[PhaseRun]) -> bool:
     return False
 
 
-def _says_nothing(run: PhaseRun) -> bool:
-    is_flat = run.before_bytes == run.after_bytes == run.peak_bytes
-    return is_flat and run.name not in (STEP, ZERO_GRAD)
+def told(runs: list[PhaseRun]) -> list[PhaseRun]:
+    """Without what would say nothing, each beginning where the one before it ended.
+
+    Left out are what lies between the phases if hardly anything happens there, and the rest of a
+    forward in which gradients were zeroed.
+    """
+    kept: list[PhaseRun] = []
+    skipped: PhaseRun | None = None
+    for run in runs:
+        names = [earlier.name for earlier in kept[-2:]]
+        is_rest = run.name == FORWARD and names == [FORWARD, ZERO_GRAD]
+        if (run.name == OTHER or is_rest or _is_flat(run)) and _is_small(run):
+            skipped = skipped or run
+            continue
+        if skipped is not None:
+            run.before_bytes, skipped = skipped.before_bytes, None
+        kept.append(run)
+    return kept
+
+
+def _is_flat(run: PhaseRun) -> bool:
+    flat = run.before_bytes == run.after_bytes == run.peak_bytes
+    return flat and run.name not in (STEP, ZERO_GRAD)
+
+
+def _is_small(run: PhaseRun) -> bool:
+    highest = max(run.peak_bytes or 0, run.before_bytes, run.after_bytes)
+    lowest = min(run.before_bytes, run.after_bytes)
+    return (highest - lowest) * _SMALL < highest

@@ -23,6 +23,7 @@ from .history import History, Point
 from .observer import Observer
 from .pace import Pace
 from .replay import DeviceDetail
+from .segments import message
 from .server import Server
 from .sizes import breakdown
 from .updates import Updates, detail_message
@@ -154,6 +155,9 @@ class Session:
         step = self.observer.step()
         for device, detail in details.items():
             self.updates.put(f"detail {device}", detail_message(device, step, detail, notes))
+            if detail.segments is not None:
+                found = message(device, time.time(), detail.segments, detail.category_at.get)
+                self.updates.put(f"segments {device}", found)
 
     def _points(self) -> dict[str, Point]:
         now = time.time()
