@@ -68,13 +68,14 @@ class Screen:
                 return self.text
             assert time.monotonic() < deadline, f"not {what}:\n{self.text}"
 
-    def wait_for(self, *texts, without=()):
+    def wait_for(self, *texts, without=(), timeout_s=20.0):
         """Read until all texts stand on the screen, and none of ``without``; returns its text."""
         return self.wait_until(
             lambda shown: (
                 all(text in shown for text in texts) and not any(text in shown for text in without)
             ),
             f"{texts} without {without}",
+            timeout_s,
         )
 
     def exit_code(self, timeout_s=10.0):

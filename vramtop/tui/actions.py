@@ -61,7 +61,9 @@ ACTIONS: Final = (
     Action("problems", ("p",), "p", "Problems", "what could not be read", "General"),
     Action("filter", ("slash",), "/", "Filter", "show matching rows", "Processes", in_footer=True),
     Action("sort", ("s", "o"), "s", "Sort", "then a column's letter", "Processes", in_footer=True),
-    Action("details", ("enter",), "enter", "Details", "all of one process", "Process", True),
+    Action(
+        "details", ("enter",), "enter", "Details", "all of it; of a module: open", "Process", True
+    ),
     Action("module_list", ("t",), "t", "Modules", "tree, or largest first", "Process"),
     _signal("SIGTERM", "T", "ask it to end"),
     _signal("SIGKILL", "K", "end it at once"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from textual.strip import Strip
@@ -21,6 +22,7 @@ from ..frame import Frame
 from ..paint import Piece, fit, line, styled
 from ..words import why_no_breakdown, why_no_detail
 from .base import Pane, sentences
+from .devices import legend_lines
 
 _HEADS: Final = ("BEFORE", "CHANGE", "AFTER", "PEAK")
 _SIZES: Final = (0, 9, 10, 9, 9)
@@ -29,8 +31,8 @@ _KEPT_FIRST: Final = (4, 2, 3, 1)
 _NAME: Final = (17, 26)
 _MIN_BAR: Final = 12
 _MAX_DEPTH: Final = 5
-_AGE_IN_TITLE_FROM: Final = 100
-"""Narrow panes share their title line with others; it has room for the step only."""
+_AGE_BELOW_TITLE: Final = range(76, 100)
+"""Widths at which a title line with the titles of other panes has room for the step only."""
 
 
 class WaterfallPane(Pane):
@@ -52,7 +54,7 @@ class WaterfallPane(Pane):
         most = [max(s.before_bytes, s.after_bytes, s.peak_bytes or 0) for s in part.stages]
         top = max([ceiling, *most])
         has_heads = bool(phases or stages) and len(phases) < height
-        age = _age(frame) if self.sharing and width < _AGE_IN_TITLE_FROM else ""
+        age = _age(frame) if self.sharing and width in _AGE_BELOW_TITLE else ""
         lines = [_line(frame, (age, *_HEADS), width, "dim", [])] if has_heads else []
         lines += [_phase_line(frame, row, width, top, ceiling) for row in phases]
         if detail is None:
@@ -63,7 +65,8 @@ class WaterfallPane(Pane):
             own = "your stages, each as it last ran"
             lines.append(line([(f" {own}", frame.ink("dim"))], width, frame.ink("dim")))
             lines += [_stage_line(frame, row, width, top) for row in stages]
-        return lines
+        legend = legend_lines(frame, _present(phases), width)
+        return lines + legend if len(lines) + len(legend) <= height else lines
 
     def title_note(self, frame: Frame) -> str:
         """Which step it was, and how long ago."""
@@ -87,6 +90,12 @@ def _age(frame: Frame) -> str:
         return ""
     age_s = max(frame.fleet.snapshot.taken_at - frame.detail.at, 0.0)
     return f"{format_duration(age_s)} ago"
+
+
+def _present(rows: Sequence[PhaseRow]) -> list[str]:
+    """The categories in the bars."""
+    held = [row.phase.after for row in rows if row.phase and row.phase.after]
+    return [key for key in TENSOR_CATEGORIES if any(after.bytes_of(key) for after in held)]
 
 
 def _columns(width: int) -> list[int]:
