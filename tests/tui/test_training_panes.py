@@ -274,6 +274,15 @@ async def test_the_cursor_is_always_on_the_screen(shown, size, theme):
             assert sum(row[0] == "▌" for row in screen.pane("modules")) == 1
 
 
+async def test_the_cursor_stays_on_the_screen_when_that_shrinks(shown):
+    async with shown(size=(160, 50)) as screen:
+        await screen.press("6", "6", "G")
+        await screen.press("escape")
+        await screen.pilot.resize_terminal(80, 24)
+        await screen.pilot.pause()
+        assert any(row[0] == "▌" for row in screen.pane("modules"))
+
+
 async def test_a_deep_tree_and_strange_names_harm_nothing(given):
     names = [".".join(["x"] * depth) for depth in range(1, 150)]
     names += ["a.\x1b[31m.b", "漢字.層", ""]

@@ -61,11 +61,12 @@ class ModulesPane(Pane):
         """Path of the row with the cursor; None is the first row."""
         self._opened: tuple[ProcessKey, frozenset[str]] | None = None
         """What the user has opened in whose tree; None while it opens by itself."""
+        self._follows_cursor = True
         self._rows: list[_Row] = []
         self._known: tuple[Sequence[ModuleUse], ModuleNode | None] = ((), None)
 
-    def content(self, frame: Frame, width: int, height: int) -> list[Strip]:  # noqa: ARG002
-        """Heads and rows; the window follows the cursor in ``move``."""
+    def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
+        """The rows; those outside the window are blank, there may be hundreds."""
         process, detail = frame.process, frame.detail
         self._rows = []
         if process is None:
@@ -80,10 +81,15 @@ class ModulesPane(Pane):
         self._rows = self._list_rows(detail.modules) if self._is_list else self._tree_rows(root)
         whole = max((row.activation_bytes for row in self._rows), default=0) or 1
         cursor = self._cursor()
-        return [
-            self._row_line(frame, row, width, whole, is_selected=index == cursor)
-            for index, row in enumerate(self._rows)
-        ]
+        lines = [Strip.blank(width, frame.ink("text"))] * len(self._rows)
+        room = max(height - 1, 1)
+        if self._follows_cursor:
+            self._top = min(max(self._top, cursor - room + 1), cursor)
+        self._top = min(max(self._top, 0), max(len(lines) - room, 0))
+        for index, row in enumerate(self._rows[self._top : self._top + room], self._top):
+            is_selected = index == cursor
+            lines[index] = self._row_line(frame, row, width, whole, is_selected=is_selected)
+        return lines
 
     def heads(self, frame: Frame, width: int) -> list[Strip]:
         """Names of the columns."""
@@ -110,7 +116,7 @@ class ModulesPane(Pane):
     def toggle_list(self) -> None:
         """Show the tree or the list of the largest."""
         self._is_list = not self._is_list
-        self._at, self._top = None, 0
+        self._at, self._top, self._follows_cursor = None, 0, True
         self.rebuild()
 
     def move(self, to: str) -> None:
@@ -164,10 +170,13 @@ class ModulesPane(Pane):
         return next((i for i, row in enumerate(self._rows) if row.path == self._at), 0)
 
     def _pick(self, index: int) -> None:
-        self._at = self._rows[index].path
-        room = max(self.size.height - 2, 1)
-        self._top = min(max(self._top, index - room + 1), index)
+        self._at, self._follows_cursor = self._rows[index].path, True
         self.rebuild()
+
+    def scroll_lines(self, count: int) -> None:
+        """Look further without moving the cursor."""
+        self._follows_cursor = False
+        super().scroll_lines(count)
 
     def _set_open(self, path: str, *, is_open: bool) -> None:
         process = self._frame.process if self._frame else None

@@ -31,6 +31,8 @@ class SegmentsPane(Pane):
     def __init__(self) -> None:
         super().__init__()
         self._cell_bytes = 0
+        self._drawn: tuple[tuple[object, ...], list[Strip]] = ((), [])
+        """What the last picture was drawn from, and its lines: a map is drawn once."""
 
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
         """Totals, what the holes cannot serve, then the map by pool and stream, and a legend."""
@@ -45,8 +47,12 @@ class SegmentsPane(Pane):
         if part.segments is None or not part.segments.segments:
             said = why_no_detail(process) if part.detail is None else ["no segment map came yet"]
             return sentences(said, width, frame)
-        lines, self._cell_bytes = _map_lines(frame, part.segments, width, height)
-        return lines
+        free_bytes = frame.device_memory.free_bytes if frame.device_memory else None
+        drawn_from = (part.segments, free_bytes, width, height, frame.ink)
+        if self._drawn[0] != drawn_from:
+            lines, self._cell_bytes = _map_lines(frame, part.segments, width, height)
+            self._drawn = (drawn_from, lines)
+        return self._drawn[1]
 
     def title_note(self, frame: Frame) -> str:
         """What a cell stands for, and how old the map is."""
