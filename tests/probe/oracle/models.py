@@ -79,7 +79,7 @@ def gpt2(attention: str) -> nn.Module:
         bos_token_id=0,
         eos_token_id=0,
         n_embd=128,
-        n_layer=3,
+        n_layer=2,
         n_head=4,
         use_cache=False,
     )
@@ -94,7 +94,7 @@ def llama(attention: str) -> nn.Module:
         vocab_size=VOCABULARY,
         hidden_size=128,
         intermediate_size=352,
-        num_hidden_layers=3,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
@@ -114,7 +114,7 @@ class Encoder(nn.Module):
         config = BertConfig(
             vocab_size=VOCABULARY,
             hidden_size=128,
-            num_hidden_layers=3,
+            num_hidden_layers=2,
             num_attention_heads=4,
             intermediate_size=512,
             max_position_embeddings=128,
@@ -131,7 +131,7 @@ def vit() -> nn.Module:
 
     config = ViTConfig(
         hidden_size=128,
-        num_hidden_layers=3,
+        num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=512,
         image_size=64,

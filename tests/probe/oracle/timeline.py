@@ -186,7 +186,9 @@ class Step:
 
 
 def profiled(training: Any) -> Step:
-    """Profile the next step of a ``models.Training``."""
+    """Profile the next step of a ``models.Training``; the one before it, too, if that leaves
+    something to it: the profiler does not know what it has not seen being made.
+    """
 
     def mark(name: str) -> None:
         with record_function(_MARK + name):
@@ -196,7 +198,7 @@ def profiled(training: Any) -> Step:
     with profile(
         activities=[ProfilerActivity.CPU], record_shapes=True, profile_memory=True, with_stack=True
     ) as profiler:
-        training.train(1, mark)
+        training.train(1 if training.kept is None else 2, mark)
     handle.remove()
     memory = profiler._memory_profile()
     marks = {
