@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .probe.api import watch
+    from .probe.api import stage, watch
 
-__all__ = ["__version__", "watch"]
+__all__ = ["__version__", "stage", "watch"]
 
-_LAZY = {"watch": ("vramtop.probe.api", "watch")}
+_LAZY = {
+    "stage": ("vramtop.probe.api", "stage"),
+    "watch": ("vramtop.probe.api", "watch"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,9 @@
 """Decides when a step is recorded in detail, tells the recording what happens, keeps the result.
 
-A round runs from the end of an optimizer's step to the end of the next one of the same optimizer,
-and so holds every forward, backward and zero_grad wherever they stand. Where nothing steps (or all
-optimizers step inside backward) it runs from forward to forward.
+A round runs from the first forward after an optimizer's step to the first one after the next step
+of the same optimizer, and so holds every forward, backward and zero_grad wherever they stand.
+Where no forward is heard it runs from step to step, where nothing steps (or all optimizers step
+inside backward) from forward to forward.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class Detail:
         self._recording: Recording | CoarseRecording | None = None
         self._stepped_at: float | None = None
         self._forwards = self._steps = 0
+        self._stepper: Boundary | None = None
+        """The step whose repetition makes a round, once the recording has heard of one."""
+        self._has_stepped = False
+        """Whether that step has ended since the round began."""
 
     def forward_begins(self, boundary: Boundary, phase: str) -> None:
         """A root's forward begins."""
@@ -93,15 +98,29 @@ class Detail:
             self._close(recording)
             return
         tell(recording)
-        if boundary == recording.round:
-            self._close(recording)
-        elif recording.round is None and self._begins_round(boundary):
-            recording.begin_round(boundary)
+        if self._is_turn(recording, boundary):
+            if recording.round is None:
+                recording.begin_round(boundary)
+            else:
+                self._close(recording)
 
-    def _begins_round(self, boundary: Boundary) -> bool:
-        if boundary[0] == boundaries.STEP_ENDS:
-            return True
-        if boundary[0] != boundaries.FORWARD_BEGINS:
+    def _is_turn(self, recording: Recording | CoarseRecording, boundary: Boundary) -> bool:
+        """Whether one round ends and another begins here."""
+        what = boundary[0]
+        if what == boundaries.STEP_ENDS:
+            self._stepper = self._stepper or boundary
+            self._has_stepped = self._has_stepped or boundary == self._stepper
+            is_turn = self._has_stepped and not self._forwards
+        elif what == boundaries.FORWARD_BEGINS:
+            is_turn = self._has_stepped or self._is_inference(recording, boundary)
+        else:
+            return False
+        if is_turn:
+            self._has_stepped = False
+        return is_turn
+
+    def _is_inference(self, recording: Recording | CoarseRecording, boundary: Boundary) -> bool:
+        if recording.round not in (None, boundary) or self._stepper is not None:
             return False
         if self._stepped_at is None:
             return True
@@ -119,6 +138,7 @@ class Detail:
             self._recording = Recording(self._torch, self._count, self._roots(), self._failed)
         else:
             self._recording = CoarseRecording(self._torch, self._count, reason)
+        self._stepper, self._has_stepped = None, False
         self._pace.begin()
         self._recording.start()
 

@@ -213,7 +213,8 @@ class Recorder:
             if again:
                 self._made_by.setdefault(self._next_sequence() - 1, module)
             elif module is None:
-                module = self._made_by.get(self._node()._sequence_nr())
+                node = self._node()  # none in what runs between nodes, as FSDP's callbacks do
+                module = None if node is None else self._made_by.get(node._sequence_nr())
             self.ledger.add(storage, key, RECOMPUTED if again else DETAIL, module)
 
     def _new(self, storage: Any, kind: int, module: Any) -> int | None:

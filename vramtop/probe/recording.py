@@ -57,7 +57,7 @@ class Recording:
     ) -> None:
         self.recorder = Recorder(torch, on_error)
         self.round: Boundary | None = None
-        """The boundary that began the round and will end it; None while there is none."""
+        """The boundary that began the round; None while none has begun."""
         self.notes: list[str] = []
         """What the result lacks, in words for the user."""
         self._torch = torch
@@ -124,8 +124,7 @@ class Recording:
 
     def step_ends(self, boundary: Boundary) -> None:
         """An optimizer's step has ended, outside backward."""
-        if boundary == self.round:
-            self._walk()  # the first step makes the state
+        self._walk()  # a first step makes the state
         self._reached(boundary)
         self.recorder.enter(OTHER, BETWEEN)
 
@@ -149,7 +148,7 @@ class Recording:
         ledger = self.recorder.ledger
         if self.recorder.operations > MAX_OPERATIONS:
             self.notes.append(f"cut short after {MAX_OPERATIONS:,} operations")
-        settle(ledger)
+        settle(ledger, self.recorder.marks)
         replay = Replay(ledger, self.recorder.marks, self._boundaries, self._first_event)
         found = {}
         for device, part in replay.devices.items():

@@ -219,14 +219,19 @@ class Replay:
         self.devices[self._ledger.devices[record]].change(kind, size, record, number)
 
 
-def settle(ledger: Ledger) -> None:
+def settle(ledger: Ledger, marks: list[tuple[int, str]]) -> None:
     """Give the kinds that depended on what would become of a storage."""
+    # What was made since the last phase and is still there waits for the next forward.
+    waiting_from = max((at for at, phase in marks if phase == OTHER), default=0)
+    waiting = {event for event in ledger.events[waiting_from:] if event >= 0}
     died = {~event for event in ledger.events if event < 0}
     for record, kind in enumerate(ledger.kinds):
         if kind == CONSTANT:
             ledger.kinds[record] = INPUT
+        elif kind == LOOSE and record in died:
+            ledger.kinds[record] = TEMPORARY
         elif kind == LOOSE:
-            ledger.kinds[record] = TEMPORARY if record in died else UNKNOWN
+            ledger.kinds[record] = INPUT if record in waiting else UNKNOWN
 
 
 def activations_by_module(ledger: Ledger, device: Any, until: int) -> dict[Any, int]:

@@ -26,6 +26,7 @@ from .replay import DeviceDetail
 from .segments import message
 from .server import Server
 from .sizes import breakdown
+from .stages import STAGES
 from .updates import Updates, detail_message
 
 _LAUNCHERS = frozenset(
@@ -71,6 +72,7 @@ class Session:
         self._torch = torch
         self._allocator = AllocatorReader(torch)
         self.updates = Updates()
+        self._stage_changes = 0
         self._history = History()
         self._fullest: dict[str, Point] = {}
         self._server: Server | None = None
@@ -197,6 +199,9 @@ class Session:
     def sample(self) -> dict[str, Any]:
         """A sample of now, without ``dropped``."""
         began = time.thread_time()
+        if STAGES.changes != self._stage_changes:
+            self._stage_changes = STAGES.changes
+            self.updates.put("stages", STAGES.message())
         counts, boundary = self.observer.totals(), self.observer.boundary()
         allocators = self._allocators()
         devices = []
