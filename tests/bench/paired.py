@@ -70,8 +70,8 @@ def mean(values):
     )
 
 
-def per_step(events, pairs, all_steps, neighbours=8):
-    """What events of one kind add to the mean of ``all_steps`` steps, as a share of one without.
+def share(events, pairs, seconds, neighbours=8):
+    """What events of one kind add to a time of so many seconds, as a share of it.
 
     ``events`` are (index of the pair they came before, seconds, steps); of each, what its steps
     would have taken by the steps without on either side is taken away. ``pairs`` hold (with,
@@ -80,10 +80,8 @@ def per_step(events, pairs, all_steps, neighbours=8):
     if not events:
         return Estimate(0.0, 0.0)
     extra = []
-    for at, seconds, steps in events:
+    for at, taken, steps in events:
         near = [without for _, without in pairs[max(at - neighbours, 0) : at + neighbours]]
-        extra.append(seconds - steps * sum(near) / len(near))
-    without_s = statistics.mean(without for _, without in pairs)
+        extra.append(taken - steps * statistics.mean(near))
     each = mean(extra)
-    scale = len(events) / (all_steps * without_s)
-    return Estimate(each.value * scale, each.reach * scale)
+    return Estimate(each.value * len(events) / seconds, each.reach * len(events) / seconds)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.bench import rivals
 from tests.bench.machine import ROOT, print_table
-from tests.bench.paired import Estimate, per_step, ratio
+from tests.bench.paired import Estimate, ratio, share
 
 AIMS = {"unwatched": 1.002, "watched": 1.01}
 PAIRS = 2400
@@ -83,8 +83,8 @@ def parts(result, which):
     counts, recordings = [], []
     for at, wall, cpu, steps, recorded in result["events"]:
         (recordings if recorded else counts).append((at, (wall, cpu)[which], steps))
-    steps = len(pairs) + sum(event[3] for event in result["events"])
-    return ratio(pairs), per_step(counts, pairs, steps), per_step(recordings, pairs, steps)
+    shares = [share(events, pairs, result["seconds"]) for events in (counts, recordings)]
+    return ratio(pairs), *shares
 
 
 def bare(result, which):
