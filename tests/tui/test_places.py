@@ -64,6 +64,17 @@ async def test_the_last_chosen_stays_when_the_window_shrinks(shown):
         assert "forward ×4" in screen.text
 
 
+async def test_a_pane_reached_by_mouse_stays_when_the_window_shrinks(shown):
+    async with shown() as screen:
+        await screen.press("5")
+        region = screen.app.query_one("#timeline").region
+        await screen.click(region.x + 3, region.y + 4)
+        await screen.pilot.resize_terminal(80, 24)
+        await screen.pilot.pause()
+        assert screen.shown_panes() == ["devices", "processes", "timeline"]
+        assert screen.app.focused.id == "timeline"
+
+
 async def test_the_pane_of_the_last_time_is_in_front_and_in_focus(shown):
     async with shown(size=(80, 24), pane="segments") as screen:
         assert screen.app.focused.id == "segments"

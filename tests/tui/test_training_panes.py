@@ -411,6 +411,35 @@ def test_no_two_parts_of_a_bar_look_alike(is_dark, colors):
     assert len(looks) == len(SEGMENT_LABELS)
 
 
+async def test_a_probe_cannot_write_to_the_terminal(given):
+    evil = "\x1b[31m\x07\r\nbad\u202e 漢字"
+    detail = told().detail
+    phases = tuple(dataclasses.replace(phase, name=evil) for phase in detail.phases)
+    peak = dataclasses.replace(detail.peak, module=evil, phase=evil)
+    detail = dataclasses.replace(detail, phases=phases, peak=peak, notes=(evil,))
+    stage = dataclasses.replace(told().stages[0], path=evil)
+    pool = dataclasses.replace(a_map().segments[0], pool=evil)
+    segments = dataclasses.replace(a_map(), segments=(pool,))
+    part = {"detail": detail, "stages": (stage,), "segments": segments}
+    async with given(changed(part, problem=evil), size=(80, 24)) as screen:
+        screen.source.step()
+        for key in ("3", "3", "5", "7", "escape", "enter"):
+            await screen.press(key)
+            text = "".join(screen.lines)
+            assert text.isprintable()
+            assert "bad" in text or key == "escape"
+
+
+async def test_many_phases_scroll_under_their_heads(given):
+    detail = told().detail
+    many = dataclasses.replace(detail, phases=detail.phases * 12)
+    async with given(changed({"detail": many}), size=(80, 24)) as screen:
+        screen.source.step()
+        await screen.press("5", "G")
+        assert "BEFORE" in screen.pane("waterfall")[1]
+        assert "load" in screen.pane("waterfall")[-1]
+
+
 async def test_details_show_the_peak_and_the_phases(shown):
     async with shown(size=(160, 60)) as screen:
         await screen.press("enter")

@@ -39,13 +39,14 @@ class Navigation(Dialogs):
         self._go_to(pane)
 
     def _go_to(self, pane: Pane) -> None:
-        self.query_one(Lower).bring(pane)
+        self.query_one(Lower).bring(pane)  # what is not there cannot be in focus
         pane.focus()
 
     def on_descendant_focus(self) -> None:
-        """The next run begins where this one is left."""
+        """The next run begins where this one is left, and a smaller screen keeps it."""
         if isinstance(self.focused, Pane) and len(self.screen_stack) == 1:
             self._pane = self.focused.NAME
+            self.query_one(Lower).bring(self.focused)
 
     def _enlarge(self, pane: Pane | None) -> None:
         """Give a pane the whole screen; None gives every pane its place back."""

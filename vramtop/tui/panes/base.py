@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from ..frame import Frame
-from ..paint import Piece, fit, line
+from ..paint import Piece, fit, line, printable
 from ..widgets.canvas import Canvas
 
 _WHEEL_LINES = 3
@@ -197,5 +197,5 @@ def sentences(texts: Sequence[str], width: int, frame: Frame, tone: str = "dim")
     return [
         line([(f" {part}", style)], width, style)
         for text in texts
-        for part in (wrap(text, max(width - 2, 8)) or [""])
+        for part in (wrap(printable(text), max(width - 2, 8)) or [""])
     ]

@@ -11,7 +11,7 @@ from ...core.segments import SegmentGroup, groups, totals, warning
 from ...core.units import format_bytes, format_duration
 from ...draw.segmap import Spans, cell_bytes_for, segment_rows
 from ..frame import Frame
-from ..paint import fit, glyph, line, styled
+from ..paint import fit, glyph, line, printable, styled
 from ..theme import PENDING
 from ..words import why_no_breakdown, why_no_detail
 from .base import Pane, sentences
@@ -138,8 +138,8 @@ def _said(frame: Frame, shown: SegmentMap, width: int) -> list[Strip]:
 def _label(group: SegmentGroup, grouped: list[SegmentGroup]) -> str:
     """The pool, and the stream where there is more than one."""
     if len({other.stream for other in grouped}) == 1:
-        return group.pool
-    return f"{group.pool} s{group.stream}"
+        return printable(group.pool)
+    return printable(f"{group.pool} s{group.stream}")
 
 
 def _head(frame: Frame, group: SegmentGroup, label: str, width: int) -> Strip:

@@ -53,20 +53,24 @@ class WaterfallPane(Pane):
         ceiling = ceiling_bytes(detail) if detail else 0
         most = [max(s.before_bytes, s.after_bytes, s.peak_bytes or 0) for s in part.stages]
         top = max([ceiling, *most])
-        has_heads = bool(phases or stages) and len(phases) < height
-        age = _age(frame) if self.sharing and width in _AGE_BELOW_TITLE else ""
-        lines = [_line(frame, (age, *_HEADS), width, "dim", [])] if has_heads else []
-        lines += [_phase_line(frame, row, width, top, ceiling) for row in phases]
+        lines = [_phase_line(frame, row, width, top, ceiling) for row in phases]
         if detail is None:
             lines += sentences(why_no_detail(process), width, frame)
-        elif detail.peak and (len(lines) < height or height < len(phases)):
+        elif detail.peak:
             lines += sentences([peak_sentence(detail.peak)], width, frame)
         if stages:
             own = "your stages, each as it last ran"
             lines.append(line([(f" {own}", frame.ink("dim"))], width, frame.ink("dim")))
             lines += [_stage_line(frame, row, width, top) for row in stages]
         legend = legend_lines(frame, _present(phases), width)
-        return lines + legend if len(lines) + len(legend) <= height else lines
+        return lines + legend if len(lines) + len(legend) < height else lines
+
+    def heads(self, frame: Frame, width: int) -> list[Strip]:
+        """Names of the columns."""
+        if frame.part is None or not (frame.detail or frame.part.stages):
+            return []
+        age = _age(frame) if self.sharing and width in _AGE_BELOW_TITLE else ""
+        return [_line(frame, (age, *_HEADS), width, "dim", [])]
 
     def title_note(self, frame: Frame) -> str:
         """Which step it was, and how long ago."""

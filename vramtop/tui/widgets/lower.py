@@ -29,8 +29,8 @@ class Lower(Container):
         self._asked = [pane for pane in panes if pane.NAME == first]
 
     def bring(self, pane: Pane) -> None:
-        """Show a pane in its place."""
-        if pane in self.panes:
+        """Show a pane in its place; nothing to do for one that is elsewhere."""
+        if pane in self.panes and pane not in self._asked[:1]:
             self._asked = [pane, *(other for other in self._asked if other is not pane)]
             self.settle()
 
