@@ -1,4 +1,4 @@
-"""Runs scenarios plainly and under ``vramtop run``, watched at the shortest period all the while."""
+"""Runs scenarios plainly and under ``vramtop run``, watched at the shortest period."""
 
 import json
 import os
@@ -18,8 +18,12 @@ LIMIT_S = 120
 AT_A_TIME = 2
 PERIOD_S = 0.05
 DROPPED = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONSAFEPATH", "PYTHONHASHSEED"}
-# Glog's and kineto's lines begin with times and process numbers.
-_VARIES = re.compile(r"(?m)^(W\d{4} [\d:.]+ +\d+|USDT:\S+ \S+ \d+:\d+)")
+_VARIES = (
+    # The lines of glog, c10 and kineto begin with times and process numbers.
+    re.compile(r"(?m)^(\[?W\d{4} [\d:.]+( +\d+)?|USDT:\S+ \S+ \d+:\d+)"),
+    # A traceback through a module with hooks has another frame of torch's own in it.
+    re.compile(r"""(?m)^  File ".*/torch/nn/modules/module.py".*\n(    .*\n)*"""),
+)
 
 
 @dataclass
@@ -155,4 +159,6 @@ class Runs:
 
 
 def _ended(code, out, err, began):
-    return Ended(code, out, _VARIES.sub("", err), round(time.monotonic() - began, 1))
+    for varies in _VARIES:
+        err = varies.sub("", err)
+    return Ended(code, out, err, round(time.monotonic() - began, 1))

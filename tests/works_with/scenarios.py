@@ -61,6 +61,7 @@ def _scenarios():
     add("optimizer_in_backward")
     add("saved_tensors")
     add("dispatch_modes")
+    add("function_modes")
     add("profiled")
     add("functional")
     add("global_hooks")

@@ -1,4 +1,4 @@
-"""A model that changes while it is trained: dtype, new layers, swapped data, a reloaded optimizer."""
+"""A model that changes while it is trained: dtype, layers, swapped data, a new optimizer."""
 
 import parts
 import torch

@@ -17,7 +17,7 @@ for _ in range(STEPS):
         loss.backward()
         return loss
 
-    first = optimizer.step(lambda: closure(model, optimizer))  # noqa: B023
-    second = simple.step(lambda: closure(other, simple))  # noqa: B023
+    first = optimizer.step(lambda: closure(model, optimizer))
+    second = simple.step(lambda: closure(other, simple))
     proof.loss(first, second)
 proof.end(model, other)

@@ -1,4 +1,4 @@
-"""Derivatives beyond a plain backward: gradient penalty, autograd.grad, retained graphs, anomaly mode."""
+"""Derivatives beyond a plain backward: gradient penalty, retained graphs, anomaly mode."""
 
 import parts
 import torch

@@ -1,4 +1,4 @@
-"""KeyboardInterrupt in forward, in backward, in the optimizer: caught in the loop, at the end not."""
+"""KeyboardInterrupt in forward, backward, optimizer: caught in the loop, at the end not."""
 
 import signal
 import sys

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import parts
 import torch
+import torch._dynamo  # a frame of this import would keep the first optimizer, which causes it
 from proof import Proof
 from torch.multiprocessing.reductions import StorageWeakRef
 

@@ -1,4 +1,4 @@
-"""What every script here does alike: seeds, a pause each step, and digests of all it has computed."""
+"""What every script does alike: seeds, a pause each step, digests of all it has computed."""
 
 import hashlib
 import os

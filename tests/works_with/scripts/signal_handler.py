@@ -1,5 +1,6 @@
-"""A signal handler that computes with tensors, called wherever the training happens to be."""
+"""A signal handler that computes and saves a checkpoint, wherever the training happens to be."""
 
+import io
 import signal
 
 import parts
@@ -16,17 +17,17 @@ watched = torch.nn.Linear(8, 8)
 def handle(*_):
     with torch.no_grad():
         handled[0] += bool(watched(torch.ones(2, 8)).sum().isfinite())
-    with torch.enable_grad():
-        watched(torch.ones(2, 8)).sum().backward()
+        torch.save(model.state_dict(), io.BytesIO())
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
 
 
 signal.signal(signal.SIGALRM, handle)
-signal.setitimer(signal.ITIMER_REAL, 0.01, 0.003)
+signal.setitimer(signal.ITIMER_REAL, 0.005)
 for _ in range(STEPS):
     loss = parts.next_token_loss(model, parts.tokens())
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     proof.loss(loss)
-signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 proof.end(model, handled=handled[0] > 10)

@@ -1,4 +1,4 @@
-"""Tracers at work in the middle of a training: export, make_fx, jit, fake tensors, symbolic trace."""
+"""Tracers at work in the middle of a training: export, make_fx, jit, fx, fake tensors."""
 
 import hashlib
 
