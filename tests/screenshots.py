@@ -25,6 +25,9 @@ SHOTS = [
     ("monitor-160x50-light", LIGHT, (160, 50), ()),
     ("monitor-80x24-dark", DARK, (80, 24), ()),
     ("monitor-80x24-light", LIGHT, (80, 24), ()),
+    ("waterfall-80x24-dark", DARK, (80, 24), ("5",)),
+    ("modules-80x24-dark", DARK, (80, 24), ("6",)),
+    ("modules-80x24-light", LIGHT, (80, 24), ("6", "t")),
     ("help-80x24-dark", DARK, (80, 24), ("question_mark",)),
 ]
 

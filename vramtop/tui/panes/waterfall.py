@@ -69,7 +69,7 @@ class WaterfallPane(Pane):
         """Names of the columns."""
         if frame.part is None or not (frame.detail or frame.part.stages):
             return []
-        age = _age(frame) if self.sharing and width in _AGE_BELOW_TITLE else ""
+        age = _age(frame) if self._age_is_below else ""
         return [_line(frame, (age, *_HEADS), width, "dim", [])]
 
     def title_note(self, frame: Frame) -> str:
@@ -77,8 +77,14 @@ class WaterfallPane(Pane):
         detail = frame.detail
         if detail is None:
             return frame.place_text
-        step = "" if detail.step is None else f"step {detail.step}, "
-        return step + _age(frame)
+        told = [] if detail.step is None else [f"step {detail.step}"]
+        if not self._age_is_below:
+            told.append(_age(frame))
+        return ", ".join(told)
+
+    @property
+    def _age_is_below(self) -> bool:
+        return bool(self.sharing) and self.size.width in _AGE_BELOW_TITLE
 
     def move(self, to: str) -> None:
         """Left and right change the torch device."""
