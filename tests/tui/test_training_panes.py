@@ -177,6 +177,18 @@ async def test_stages_are_indented_below_the_phases(shown):
         assert outer > next(i for i, row in enumerate(rows) if "zero_grad" in row)
 
 
+async def test_on_the_cpu_stages_are_resident_memory_on_a_scale_of_their_own(given):
+    stage = dataclasses.replace(told().stages[0], before_bytes=0, after_bytes=1 << 40)
+    part = {"stages": (stage,)}
+    async with given(changed(part, scenario="nogpu"), size=(80, 24)) as screen:
+        screen.source.step()
+        await screen.press("5")
+        rows = screen.pane("waterfall")
+        assert "in resident memory" in screen.text
+        forward = next(row for row in rows if row.startswith(" forward"))
+        assert forward.count("█") > 5
+
+
 # Modules
 
 

@@ -52,16 +52,20 @@ class WaterfallPane(Pane):
         stages = stage_rows(part.stages)
         ceiling = ceiling_bytes(detail) if detail else 0
         most = [max(s.before_bytes, s.after_bytes, s.peak_bytes or 0) for s in part.stages]
-        top = max([ceiling, *most])
+        stages_top = max([0, *most])
+        # On the CPU a stage's bytes are resident memory, which says nothing of a phase's tensors.
+        is_other = part.device == "cpu"
+        top = ceiling if is_other else max(ceiling, stages_top)
         lines = [_phase_line(frame, row, width, top, ceiling) for row in phases]
         if detail is None:
             lines += sentences(why_no_detail(process), width, frame)
         elif detail.peak:
             lines += sentences([peak_sentence(detail.peak)], width, frame)
         if stages:
-            own = "your stages, each as it last ran"
+            own = "your stages, each as it last ran" + (", in resident memory" * is_other)
             lines.append(line([(f" {own}", frame.ink("dim"))], width, frame.ink("dim")))
-            lines += [_stage_line(frame, row, width, top) for row in stages]
+            stages_top = stages_top if is_other else top
+            lines += [_stage_line(frame, row, width, stages_top) for row in stages]
         legend = legend_lines(frame, _present(phases), width)
         return lines + legend if len(lines) + len(legend) < height else lines
 
