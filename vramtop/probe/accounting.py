@@ -103,6 +103,7 @@ class _Walk:
         self._visit = visit
         self._tensor = torch.Tensor
         self._plain = (torch.nn.Parameter, torch.Tensor)
+        self._functorch = torch._C._functorch
         self._seen: set[int] = set()
         self.sizes: dict[Any, list[int]] = {}
         self.unknown: dict[str, Exception] = {}
@@ -157,6 +158,8 @@ class _Walk:
 
     def _parts_of(self, tensor: Any, error: Exception) -> list[Any]:
         """The plain tensors inside a sparse one; of anything else the kind is noted."""
+        if self._functorch.is_functorch_wrapped_tensor(tensor):
+            return [self._functorch.get_unwrapped(tensor)]
         layout = str(getattr(tensor, "layout", ""))
         if layout == "torch.sparse_coo":
             return [tensor._indices(), tensor._values()]

@@ -131,8 +131,8 @@ class Detail:
         is_settled = max(self._forwards, self._steps) > _FIRST
         if self._recording is not None or not is_settled or self._faults.off(PART):
             return
-        if not self._pace.due():
-            return
+        if not self._pace.due() or self._torch._C._functorch.peek_interpreter_stack() is not None:
+            return  # inside a torch.func transformation tensors are not what they seem
         reason = why_not(self._torch)
         if reason is None:
             self._recording = Recording(self._torch, self._count, self._roots(), self._failed)
@@ -165,8 +165,6 @@ def why_not(torch: Any) -> str | None:
         return "compiled code runs: what happens inside compiled regions cannot be seen"
     if core._len_torch_dispatch_stack():
         return "the program has a TorchDispatchMode of its own on"
-    if core._functorch.peek_interpreter_stack() is not None:
-        return "inside a torch.func transformation"
     if torch.autograd._profiler_enabled():
         return "torch.profiler is running"
     modes = sys.modules.get("torch.utils._python_dispatch")

@@ -60,6 +60,8 @@ class Ledger:
         self.before: list[int] = []
         self.live: dict[int, int] = {}
         """Record by the address of the storage object."""
+        self.may_resize: set[int] = set()
+        """Records whose storages are emptied in place."""
         self._refs: dict[int, _Ref] = {}
 
     def add(self, storage: Any, key: int, kind: int, module: Any) -> int | None:
@@ -77,13 +79,18 @@ class Ledger:
         return index
 
     def resized(self) -> None:
-        """Notice storages whose size was changed in place (FSDP empties gathered parameters so)."""
-        for index, ref in list(self._refs.items()):
-            storage = ref()
-            if storage is None or _size(storage) == self.sizes[index]:
-                continue
-            self._died(ref)
-            self.add(storage, ref.key, self.kinds[index], self.modules[index])
+        """Notice which of ``may_resize`` have been emptied, or are full again."""
+        for index in list(self.may_resize):
+            ref = self._refs.get(index)
+            storage = None if ref is None else ref()
+            if ref is None or storage is None:
+                self.may_resize.discard(index)
+            elif _size(storage) != self.sizes[index]:
+                self.may_resize.discard(index)
+                self._died(ref)
+                again = self.add(storage, ref.key, self.kinds[index], self.modules[index])
+                if again is not None:
+                    self.may_resize.add(again)
 
     def addresses(self, device: Any) -> dict[int, int]:
         """Records by the address of their memory, of all that lives on a device now."""

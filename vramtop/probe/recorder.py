@@ -30,8 +30,8 @@ from .replay import BACKWARD, FORWARD, OTHER, ZERO_GRAD
 IN_FORWARD, IN_STEP, BETWEEN = range(3)
 """What a new storage is taken for outside backward, whatever the phase is called."""
 
-_VIEW, _PURE, _WRITES, _ZEROES = range(4)
-_MAX_DEPTH = 2
+_VIEW, _MAKES, _ZEROES, _GATHERS = range(4)
+_MAX_DEPTH = 3
 
 
 class Recorder:
@@ -89,7 +89,7 @@ class Recorder:
         if self._on:
             began = time.thread_time()  # not what other processes take meanwhile
             try:
-                self._note(func, args, made)
+                self._note(func, args, kwargs, made)
             except Exception as error:
                 self._on = False
                 self._on_error(error)
@@ -147,26 +147,38 @@ class Recorder:
 
     # What was made.
 
-    def _note(self, func: Any, args: Any, made: Any) -> None:
+    def _note(self, func: Any, args: Any, kwargs: Any, made: Any) -> None:
         self.operations += 1
         task = self._graph_task()
         if task != self._task:
             self._turn(task)
         does = self._does.get(func)
         if does is None:
-            does = self._does[func] = _what_it_does(func)
+            does = self._does[func] = _what_it_does(self._core, func)
         if does == _VIEW:
             return
-        if task != -1:
+        if does == _GATHERS:
+            self._note_gathered(args, kwargs, made)
+        elif task != -1:
             self._note_backward(made)
         elif does == _ZEROES and self._rule != IN_STEP and self._zeroes_gradients(args):
             return
         elif self._rule == IN_FORWARD:
-            self._note_forward(func, does, args, made)
+            self._note_forward(func, (args, tuple(kwargs.values())) if kwargs else args, made)
         else:
             kind = TEMPORARY if self._rule == IN_STEP else LOOSE
             for storage in self._storages(made):
                 self._new(storage, kind, None)
+
+    def _note_gathered(self, args: Any, kwargs: Any, made: Any) -> None:
+        """FSDP gathers a layer's parameters; it empties them in place when the layer is done."""
+        given = tuple(kwargs.values()) if kwargs else ()
+        for storage in self._storages((args, given, made)):
+            index = self._new(storage, PARAMETER, self.module)
+            if index is not None:
+                if self.ledger.kinds[index] != PARAMETER:
+                    self.ledger.kinds[index] = PARAMETER
+                self.ledger.may_resize.add(index)
 
     def _zeroes_gradients(self, args: Any) -> bool:
         """zero_grad(set_to_none=False): no hook tells of it, and no memory comes or goes."""
@@ -178,9 +190,9 @@ class Recorder:
         self._mark(phase)
         return True
 
-    def _note_forward(self, func: Any, does: int, args: Any, made: Any) -> None:
+    def _note_forward(self, func: Any, given: Any, made: Any) -> None:
         flows = weighs = False
-        for storage in self._storages(args):
+        for storage in self._storages(given):
             kind = self._kind_of_read(storage)
             if kind == PARAMETER:
                 weighs = True
@@ -197,9 +209,9 @@ class Recorder:
             kind = CONSTANT
         for storage in self._storages(made):
             index = self._new(storage, kind, module)
-            if index is not None and does == _WRITES and kind != CONSTANT:
-                kinds = self.ledger.kinds
-                kinds[index] = ACTIVATION if kinds[index] == CONSTANT else kinds[index]
+            # Activations have been written into it.
+            if index is not None and kind != CONSTANT and self.ledger.kinds[index] == CONSTANT:
+                self.ledger.kinds[index] = ACTIVATION
 
     def _note_backward(self, made: Any) -> None:
         for storage in self._storages(made):
@@ -255,13 +267,19 @@ class Recorder:
                 self._collect(item, found, depth + 1)
 
 
-def _what_it_does(operation: Any) -> int:
-    """Whether it can make memory at all, and whether it writes into what it was given."""
+def _what_it_does(core: Any, operation: Any) -> int:
+    """Whether it can make memory at all, and what has to be known of it."""
     schema = operation._schema
     if schema.name in ("aten::zero_", "aten::_foreach_zero_"):
         return _ZEROES
+    if schema.name in ("fsdp::all_gather_copy_in", "fsdp::split_with_sizes_copy"):
+        return _GATHERS
     if schema.is_mutable:
-        return _WRITES
-    # A result that shares the memory of an argument and writes nothing is a view.
+        return _MAKES
+    # A result that shares the memory of an argument and writes nothing is a view; of a composite
+    # (reshape, contiguous), which shows itself only in inference mode, it may be a copy.
     views = [result.alias_info is not None for result in schema.returns]
-    return _VIEW if views and all(views) else _PURE
+    composite = core._dispatch_has_kernel_for_dispatch_key(
+        operation.name(), "CompositeImplicitAutograd"
+    )
+    return _VIEW if views and all(views) and not composite else _MAKES

@@ -216,6 +216,8 @@ class Recording:
 
     def _runs(self, module: Any) -> None:
         self.recorder.module = module
+        if self.recorder.ledger.may_resize:
+            self.recorder.ledger.resized()
         if module is not None:
             self.recorder.forward_runs()
         if self.exhausted:  # the training went on to something that no boundary tells of
