@@ -396,6 +396,28 @@ async def test_a_process_without_a_probe_has_none_of_it(shown):
 # All of them
 
 
+async def test_left_and_right_lead_to_the_other_torch_device(given):
+    snapshot = changed()
+    first, *others = snapshot.processes
+    cpu = dataclasses.replace(told("nogpu"), detail=None)
+    probe = dataclasses.replace(first.probe, devices=(*first.probe.devices, cpu))
+    both = (dataclasses.replace(first, probe=probe), *others)
+    async with given(dataclasses.replace(snapshot, processes=both), size=(80, 24)) as screen:
+        screen.source.step()
+        for number, on_cpu in (
+            ("3", "rest of RSS"),
+            ("5", "detail after the next sampled step"),
+            ("7", "the CPU has no caching allocator"),
+        ):
+            await screen.press(number)
+            assert on_cpu not in screen.text
+            await screen.press("right")
+            assert on_cpu in screen.text
+            assert "cpu 2/2" in screen.text
+            await screen.press("left")
+            assert on_cpu not in screen.text
+
+
 async def test_the_same_category_has_the_same_colour_in_bars_map_and_legend(shown):
     async with shown(size=(160, 50)) as screen:
         await screen.press("7")

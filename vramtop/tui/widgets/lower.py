@@ -12,11 +12,8 @@ from ..panes.base import Pane
 _TWO_FROM_WIDTH: Final = 110
 _FOUR_FROM_HEIGHT: Final = 40
 
-Places = tuple[tuple[int, ...], ...]
-_ONE: Final[Places] = ((0, 1, 2, 3, 4),)
-_TWO: Final[Places] = ((0,), (1, 2, 3, 4))
-_FOUR: Final[Places] = ((0,), (1,), (2,), (3, 4))
-"""Positions of the panes that take turns in each place."""
+_ENDS: Final = {1: (None,), 2: (1, None), 4: (1, 2, 3, None)}
+"""By the number of places, where the panes of each end; those of the last take turns in it."""
 
 
 class Lower(Container):
@@ -37,13 +34,15 @@ class Lower(Container):
     def settle(self) -> None:
         """Give every pane its place, or none."""
         size = self.app.size
-        places = _ONE
+        count = 1
         if size.width >= _TWO_FROM_WIDTH and not self.screen.has_class("-enlarged"):
-            places = _FOUR if size.height >= _FOUR_FROM_HEIGHT else _TWO
-        self.set_class(places is _TWO, "-two")
-        self.set_class(places is _FOUR, "-four")
-        for place in places:
-            sharing = tuple(self.panes[position] for position in place)
+            count = 4 if size.height >= _FOUR_FROM_HEIGHT else 2
+        self.set_class(count == 2, "-two")
+        self.set_class(count == 4, "-four")
+        begin: int | None = 0
+        for end in _ENDS[count]:
+            sharing = self.panes[begin:end]
+            begin = end
             shown = next((pane for pane in self._asked if pane in sharing), sharing[0])
             for pane in sharing:
                 pane.sharing = sharing if len(sharing) > 1 else ()
