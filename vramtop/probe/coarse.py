@@ -68,11 +68,12 @@ class CoarseRecording:
 
     def forward_ends(self, boundary: Boundary, inputs: Any, output: Any) -> None:
         """A root's forward has ended."""
-        made = list(_tensors(self._torch, output, 0))
-        kept = [*made, *saved_tensors(self._torch, made)]
         follows = BACKWARD if self._name == FORWARD else OTHER
-        given = _tensors(self._torch, inputs, 0)
-        self._reached(boundary, follows, {INPUT: given, ACTIVATION: kept})
+        with self._torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
+            made = list(_tensors(self._torch, output, 0))
+            kept = [*made, *saved_tensors(self._torch, made)]
+            given = list(_tensors(self._torch, inputs, 0))
+            self._reached(boundary, follows, {INPUT: given, ACTIVATION: kept})
 
     def step_begins(self, boundary: Boundary) -> None:
         """An optimizer's step begins."""

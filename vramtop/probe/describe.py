@@ -67,8 +67,12 @@ def optimizer(instance: Any) -> Job:
 
 def shapes(torch: Any, args: Any, kwargs: Any) -> list[list[int]]:
     """Shapes of the tensors given to a forward, one level of containers deep."""
+    with torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
+        return _shapes(torch, [*args, *kwargs.values()])
+
+
+def _shapes(torch: Any, values: list[Any]) -> list[list[int]]:
     found: list[list[int]] = []
-    values = [*args, *kwargs.values()]
     for value in values:
         kind = type(value)
         if issubclass(kind, torch.Tensor):

@@ -57,12 +57,18 @@ class Detail:
         self._forwards = self._steps = 0
         self._stepper: Boundary | None = None
         """The step whose repetition makes a round, once the recording has heard of one."""
+        self._optimizer: Callable[[], Any] = lambda: None
         self._has_stepped = False
         """Whether that step has ended since the round began."""
+        self._forward_in_round = False
+        """Whether a forward has begun since then."""
+        self._heard_forward = False
+        """Whether one has begun since any step."""
 
     def forward_begins(self, boundary: Boundary, phase: str) -> None:
         """A root's forward begins."""
         self._forwards += 1
+        self._heard_forward = self._forward_in_round = True
         self._open_if_due()
         self._hear(boundary, lambda recording: recording.forward_begins(boundary, phase))
 
@@ -72,14 +78,17 @@ class Detail:
 
     def step_begins(self, boundary: Boundary) -> None:
         """An optimizer's step begins, outside backward."""
-        if not self._forwards:
+        if not self._heard_forward:
             self._open_if_due()
         self._hear(boundary, lambda recording: recording.step_begins(boundary))
 
-    def step_ends(self, boundary: Boundary) -> None:
-        """An optimizer's step has ended, outside backward."""
+    def step_ends(self, boundary: Boundary, optimizer: Callable[[], Any]) -> None:
+        """An optimizer's step has ended, outside backward; a weak reference to it."""
+        if self._recording is not None and self._stepper is None:
+            self._stepper, self._optimizer = boundary, optimizer
         self._stepped_at = time.perf_counter()
         self._steps += 1
+        self._heard_forward = False
         self._hear(boundary, lambda recording: recording.step_ends(boundary))
 
     def stop(self) -> None:
@@ -94,8 +103,8 @@ class Detail:
         recording = self._recording
         if recording is None:
             return
-        if recording.exhausted:
-            self._close(recording)
+        if recording.exhausted or (self._stepper is not None and self._optimizer() is None):
+            self._close(recording)  # that training is over
             return
         tell(recording)
         if self._is_turn(recording, boundary):
@@ -108,9 +117,10 @@ class Detail:
         """Whether one round ends and another begins here."""
         what = boundary[0]
         if what == boundaries.STEP_ENDS:
-            self._stepper = self._stepper or boundary
-            self._has_stepped = self._has_stepped or boundary == self._stepper
-            is_turn = self._has_stepped and not self._forwards
+            if boundary != self._stepper:
+                return False
+            self._has_stepped = True
+            is_turn, self._forward_in_round = not self._forward_in_round, False
         elif what == boundaries.FORWARD_BEGINS:
             is_turn = self._has_stepped or self._is_inference(recording, boundary)
         else:

@@ -19,10 +19,12 @@ def phase_of_forward(torch: Any, kwargs: dict[str, Any]) -> str:
     return EVALUATION if kwargs.get(_CACHE) is None else GENERATION
 
 
-def kept_keys_and_values(torch: Any, output: Any) -> Iterator[Any]:
+def kept_keys_and_values(torch: Any, output: Any) -> list[Any]:
     """The storages of the cache that a Hugging Face model returns with its output."""
     if issubclass(type(output), dict):
-        yield from _storages(torch, output.get(_CACHE), 0)
+        with torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
+            return list(_storages(torch, output.get(_CACHE), 0))
+    return []
 
 
 def _storages(torch: Any, value: Any, depth: int) -> Iterator[Any]:

@@ -230,7 +230,7 @@ class Observer:
         if not self._in_backward():
             boundary = (boundaries.STEP_ENDS, id(optimizer))
             sampler = self._sampler()
-            self._tell_detail(lambda detail: detail.step_ends(boundary))
+            self._tell_detail(lambda detail: detail.step_ends(boundary, record.target))
             self._boundary(sampler, boundary, record, optimizer)
 
     # What is done about it.

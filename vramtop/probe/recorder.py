@@ -48,6 +48,8 @@ class Recorder:
         self.phase = OTHER
         self.marks: list[tuple[int, str]] = []
         """(number of events before it, phase) at each change of phase."""
+        self.sums: list[tuple[int, int]] = []
+        """(event, record) of each addition in backward: what was made, and what it was added to."""
         self.operations = 0
         self.cost_s = 0.0
         """CPU time spent in here; torch spends more than as much again on getting here."""
@@ -58,9 +60,12 @@ class Recorder:
         self._node: Callable[[], Any] = torch._C._current_autograd_node
         self._next_sequence: Callable[[], int] = torch._C._autograd._get_sequence_nr
         self._grad_enabled: Callable[[], bool] = torch.is_grad_enabled
-        self._autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
+        self._torch = torch
         self._plain = (torch.Tensor, torch.nn.Parameter)
+        self._add = torch.ops.aten.add.Tensor
         self._no_dispatch = torch._C._disabled_torch_dispatch_impl
+        keys = torch._C._TorchDispatchModeKey
+        self._infra = (keys.FAKE, keys.PROXY, keys.FUNCTIONAL)
         self._does: dict[Any, int] = {}
         self._made_by: dict[int, Any] = {}
         self._task = -1
@@ -84,7 +89,11 @@ class Recorder:
         """Run the operation and note what it made."""
         for kind in types:
             if kind not in self._plain and kind.__torch_dispatch__ is not self._no_dispatch:
-                return NotImplemented  # it comes back with the plain tensors inside
+                # A subclass comes back with the plain tensors inside. A fake one has none, and
+                # refuses what its own mode, which is asked after us, is there to take.
+                if any(self._core._get_dispatch_mode(key) is not None for key in self._infra):
+                    return func(*args, **kwargs) if kwargs else func(*args)
+                return NotImplemented
         made = func(*args, **kwargs) if kwargs else func(*args)
         if self._on:
             began = time.thread_time()  # not what other processes take meanwhile
@@ -160,7 +169,7 @@ class Recorder:
         if does == _GATHERS:
             self._note_gathered(args, kwargs, made)
         elif task != -1:
-            self._note_backward(made)
+            self._note_backward(func, args, made)
         elif does == _ZEROES and self._rule != IN_STEP and self._zeroes_gradients(args):
             return
         elif self._rule == IN_FORWARD:
@@ -200,20 +209,21 @@ class Recorder:
                 flows = True
         module = self.module
         self._made_by.setdefault(self._next_sequence() - 1, module)
-        if flows:
-            kind = ACTIVATION
-        elif weighs:
-            cast = func._schema.name == "aten::_to_copy" and self._autocast()
-            kind = CACHE if cast else ACTIVATION
-        else:
-            kind = CONSTANT
+        kind = ACTIVATION if flows or weighs else CONSTANT
+        if func._schema.name == "aten::_to_copy" and not flows and self._in_autocast():
+            kind = CACHE if weighs else ACTIVATION  # of the batch: for an operation with weights
         for storage in self._storages(made):
             index = self._new(storage, kind, module)
             # Activations have been written into it.
             if index is not None and kind != CONSTANT and self.ledger.kinds[index] == CONSTANT:
                 self.ledger.kinds[index] = ACTIVATION
 
-    def _note_backward(self, made: Any) -> None:
+    def _in_autocast(self) -> bool:
+        # While autocast casts it is off itself; that a region is around shows in its depth.
+        self._torch.autocast_increment_nesting()
+        return bool(self._torch.autocast_decrement_nesting() > 0)
+
+    def _note_backward(self, func: Any, args: Any, made: Any) -> None:
         for storage in self._storages(made):
             key = storage._cdata
             if key in self.ledger.live:
@@ -228,6 +238,10 @@ class Recorder:
                 node = self._node()  # none in what runs between nodes, as FSDP's callbacks do
                 module = None if node is None else self._made_by.get(node._sequence_nr())
             self.ledger.add(storage, key, RECOMPUTED if again else DETAIL, module)
+            if func is self._add:
+                added_to = self.ledger.live.get(args[0].untyped_storage()._cdata)
+                if added_to is not None:
+                    self.sums.append((len(self.ledger.events) - 1, added_to))
 
     def _new(self, storage: Any, kind: int, module: Any) -> int | None:
         key = storage._cdata

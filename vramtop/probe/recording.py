@@ -28,13 +28,14 @@ from .replay import (
     activations_by_module,
     category_name,
     settle,
+    undo_detours,
 )
 from .segments import HISTORY_IS_RECORDED, read
 
 MAX_OPERATIONS = 120_000
 """Of one recording (a step of a 32-layer LLaMA with AdamW has 25,000): bounds time and memory."""
 _MAX_AGE_S = 300.0
-_COST_FACTOR = 2.5
+_COST_FACTOR = 4.0
 """Time added to a step, by the time counted in the recorder (tests/bench/detail_cost.py)."""
 
 _KIND_OF_PLACE = {
@@ -148,6 +149,7 @@ class Recording:
         ledger = self.recorder.ledger
         if self.recorder.operations > MAX_OPERATIONS:
             self.notes.append(f"cut short after {MAX_OPERATIONS:,} operations")
+        undo_detours(ledger, self.recorder.sums)
         settle(ledger, self.recorder.marks)
         replay = Replay(ledger, self.recorder.marks, self._boundaries, self._first_event)
         found = {}

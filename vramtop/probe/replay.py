@@ -219,6 +219,19 @@ class Replay:
         self.devices[self._ledger.devices[record]].change(kind, size, record, number)
 
 
+def undo_detours(ledger: Ledger, sums: list[tuple[int, int]]) -> None:
+    """Take out what was made only because operations were looked at.
+
+    Where a tensor has several uses, autograd adds their gradients up in place, but makes a new
+    sum as long as any dispatch mode is on (InputBuffer::accumulate in
+    torch/csrc/autograd/input_buffer.cpp): the old sum dies right after the new one was made.
+    """
+    events = ledger.events
+    for event, old in sums:
+        if events[event + 1 : event + 2] == [~old]:
+            events[event], events[event + 1] = events[event + 1], events[event]
+
+
 def settle(ledger: Ledger, marks: list[tuple[int, str]]) -> None:
     """Give the kinds that depended on what would become of a storage."""
     # What was made since the last phase and is still there waits for the next forward.
@@ -287,6 +300,8 @@ def told(runs: list[PhaseRun]) -> list[PhaseRun]:
             continue
         if skipped is not None:
             run.before_bytes, skipped = skipped.before_bytes, None
+        if run.name == FORWARD and [earlier.name for earlier in kept[-2:]] == [BACKWARD, OTHER]:
+            run.before_bytes = kept.pop().before_bytes  # the next micro-batch was made
         kept.append(run)
     return kept
 
