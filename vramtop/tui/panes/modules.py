@@ -203,7 +203,7 @@ class ModulesPane(Pane):
         return [
             _Row(
                 path=row.node.path,
-                label=row.node.name,
+                label=row.node.name if row.node.path else self._root_name(row.node),
                 class_name=row.node.class_name,
                 depth=row.depth,
                 mark=("▾" if row.is_open else "▸") if row.can_open else " ",
@@ -213,6 +213,12 @@ class ModulesPane(Pane):
             )
             for row in module_rows(root, opened)
         ]
+
+    def _root_name(self, root: ModuleNode) -> str:
+        """The model's, where there is one only."""
+        process = self._frame.process if self._frame else None
+        models = process.probe.models if process else ()
+        return models[0].class_name if len(models) == 1 else root.name
 
     @staticmethod
     def _list_rows(modules: Sequence[ModuleUse]) -> list[_Row]:
