@@ -1,11 +1,17 @@
-"""``python -m tests.bench [NAME ...]``: run benchmarks; each prints its table and machine."""
+"""``python -m tests.bench [NAME ...] [OPTION ...]``: run benchmarks; each prints table and machine.
+
+Options are those of the benchmark that is named.
+"""
 
 import importlib
 import sys
 
 BENCHMARKS = ("monitor", "training", "probe_cost", "detail_cost")
 
-for name in sys.argv[1:] or BENCHMARKS:
+first = next((i for i, word in enumerate(sys.argv) if word.startswith("-")), len(sys.argv))
+names, options = sys.argv[1:first], sys.argv[first:]
+for name in names or BENCHMARKS:
     if name not in BENCHMARKS:
         sys.exit(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
-    importlib.import_module(f"tests.bench.{name}").main()
+    main = importlib.import_module(f"tests.bench.{name}").main
+    main(*([options] if options else []))

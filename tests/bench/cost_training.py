@@ -1,6 +1,6 @@
 """The measured side of ``probe_cost``: one training that takes its steps with the probe or without.
 
-``python -m tests.bench.cost_training MODEL PAIRS`` loads the probe as injection does, says
+``python -m tests.bench.cost_training MODEL PAIRS DEVICE`` loads the probe as injection does, says
 "ready", and for each line it reads it measures and prints one JSON object of raw times.
 
 A step "without" has none of the probe's hooks in place, and the probe's clock stands still
@@ -14,6 +14,7 @@ over, so nothing of its cost falls into the wrong half.
 import json
 import random
 import sys
+import threading
 import time
 import types
 from _thread import get_ident
@@ -30,8 +31,7 @@ and free lists is its cost too."""
 BARE_PAIRS = 0.25
 """The share of pairs without hooks in either half: what they differ by is the machine's noise."""
 
-perf_counter, now = time.perf_counter, time.time
-thread_time, process_time = time.thread_time, time.process_time
+perf_counter, now, thread_time = time.perf_counter, time.time, time.thread_time
 
 
 def load_probe():
@@ -100,6 +100,9 @@ class Measurement:
     def __init__(self, step, switch, doings):
         self._step, self._switch, self._doings = step, switch, doings
         self._dice = random.Random(1)
+        (server,) = (t.ident for t in threading.enumerate() if t.name == "vramtop-probe")
+        clock = time.pthread_getcpuclockid(server)
+        self._served_s = lambda: time.clock_gettime(clock)
         self._leapt_s = 0.0
         time.perf_counter = lambda: perf_counter() + self._leapt_s
         time.time = lambda: now() + self._leapt_s
@@ -111,8 +114,7 @@ class Measurement:
             self._step()
         self._doings.recorded = False
         pairs, bare, events = [], [], []
-        began, own, everyone = perf_counter(), thread_time(), process_time()
-        told_began = time.perf_counter()
+        began, told_began, served = perf_counter(), time.perf_counter(), self._served_s()
         for _ in range(count):
             if self._dice.random() < BARE_PAIRS:
                 bare.append((self._one(False), self._one(False)))
@@ -130,8 +132,7 @@ class Measurement:
                     break
             else:
                 pairs.append((got[True], got[False]))
-        others = (process_time() - everyone) - (thread_time() - own)
-        server_share = others / (perf_counter() - began)
+        server_share = (self._served_s() - served) / (perf_counter() - began)
         self._switch.set(True)
         return {
             "pairs": pairs,
@@ -157,12 +158,12 @@ class Measurement:
         return wall, cpu, len(steps), recorded
 
 
-def main(model_name, count):
+def main(model_name, count, device):
     """For each line read: warm up, measure, print."""
     load_probe()
     from tests.bench.models import training
 
-    model, step = training(model_name)
+    model, step = training(model_name, device)
     session = sys.modules[f"{PROBE}.session"].session()
     measurement = None
     print("ready", flush=True)
@@ -177,4 +178,4 @@ def main(model_name, count):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

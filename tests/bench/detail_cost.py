@@ -91,14 +91,14 @@ class Recordings:
         return taken
 
 
-def child(model_name, blocks):
+def child(model_name, blocks, device):
     """Measure one model and print JSON."""
     from tests.bench.cost_training import PROBE, load_probe
 
     load_probe()
     from tests.bench.models import training
 
-    _, step = training(model_name)
+    _, step = training(model_name, device)
     session = sys.modules[f"{PROBE}.session"].session()
     recordings = Recordings(session)
     mechanisms = {
@@ -119,9 +119,9 @@ def child(model_name, blocks):
     print(json.dumps(result))
 
 
-def rows(model, blocks):
+def rows(model, blocks, device):
     """One line a mechanism."""
-    result = measured("tests.bench.detail_cost", "--child", model, blocks)
+    result = measured("tests.bench.detail_cost", "--child", model, blocks, device)
     for name, blocks_s in result["pairs"].items():
         ours = name == VRAMTOP
         steps = RECORDED_STEPS if ours else STEPS
@@ -148,11 +148,12 @@ def main(arguments=()):
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=BLOCKS, help="pairs of blocks a row")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
-    lines = [row for model in MODELS for row in rows(model, options.blocks)]
+    lines = [row for model in MODELS for row in rows(model, options.blocks, options.device)]
     print_table(
         f"one step looked at / one not, ±95 %, {options.blocks} pairs of blocks, "
-        f"load {os.getloadavg()[0]:.1f}",
+        f"{options.device}, load {os.getloadavg()[0]:.1f}",
         ("model", "mechanism", "wall", "CPU", "CPU µs an op more", "own estimate / true"),
         lines,
     )
@@ -160,6 +161,6 @@ def main(arguments=()):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], int(sys.argv[3]))
+        child(sys.argv[2], int(sys.argv[3]), sys.argv[4])
     else:
         main(sys.argv[1:])

@@ -1,10 +1,12 @@
 """What the probe costs a training, watched once a second and not; beside it, what others cost.
 
-``python -m tests.bench probe_cost [--models small-ops,deep] [--pairs 2000] [--quick]``. Steps with
-the probe's hooks and without are neighbours in one process, in an order by chance
-(``cost_training.py`` says how, ``paired.py`` how a ratio comes of it): two processes, and two
-seconds of one, differ by far more than the probe costs. The table's last columns come from pairs
-without hooks in either half: what they show beside 1 is no cost but the bench's own error.
+``python -m tests.bench probe_cost [--models small-ops,deep] [--pairs 2000] [--device cuda]
+[--quick]``. Steps with the probe's hooks and without are neighbours in one process, in an order by
+chance (``cost_training.py`` says how, ``paired.py`` how a ratio comes of it): two processes, and
+two seconds of one, differ by far more than the probe costs. "wall" and "CPU" (of the training's
+thread) are the sum of the four columns after them, by wall time: steps that only hear hooks, the
+shares of counts and of recorded steps, and all that the server's thread did. The last columns come
+from pairs without hooks in either half: what they show beside 1 is the bench's own error.
 """
 
 import argparse
@@ -23,10 +25,10 @@ from tests.bench.machine import ROOT, print_table
 from tests.bench.paired import Estimate, ratio, share
 
 AIMS = {"unwatched": 1.002, "watched": 1.01}
-PAIRS = 2400
+PAIRS = 2000
 QUICK_PAIRS = 120
 MODELS = ("small-ops", "deep", "wide", "gpt")
-RIVAL_BLOCKS = 12
+RIVAL_BLOCKS = 8
 HEADS = (
     "model",
     "kind",
@@ -53,11 +55,11 @@ def watch(directory, pid):
             pass
 
 
-def measure(model, pairs):
+def measure(model, pairs, device):
     """One training process, first without a viewer, then with: what ``cost_training`` prints."""
     with tempfile.TemporaryDirectory(prefix="vt-", dir="/tmp") as directory:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.cost_training", model, str(pairs)],
+            [sys.executable, "-m", "tests.bench.cost_training", model, str(pairs), device],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -92,10 +94,10 @@ def bare(result, which):
     return ratio([(first[which], second[which]) for first, second in result["bare"]])
 
 
-def probe_rows(model, pairs):
+def probe_rows(model, pairs, device):
     """One model, watched and not: its rows, and a verdict on each aim."""
     rows, verdicts = [], []
-    for kind, result in measure(model, pairs).items():
+    for kind, result in measure(model, pairs, device).items():
         aim = AIMS[kind]
         hooks, counts, recordings = parts(result, 0)
         # The server's thread runs beside steps without, too; at worst the training waits for it.
@@ -124,11 +126,11 @@ def probe_rows(model, pairs):
     return rows, verdicts
 
 
-def rival_rows(model, blocks):
+def rival_rows(model, blocks, device):
     """One model with each of the other tools on every step."""
     return [
         (model, name, *(ratio([(on[which], off[which]) for on, off in pairs]) for which in (0, 1)))
-        for name, pairs in rivals.measure(model, blocks).items()
+        for name, pairs in rivals.measure(model, blocks, device).items()
     ]
 
 
@@ -138,15 +140,16 @@ def main(arguments=()):
     parser.add_argument("--models", help=f"with commas; there are {', '.join(MODELS)}")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs of steps a row")
     parser.add_argument("--quick", action="store_true", help="a minute: does everything work?")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
     pairs, blocks = (QUICK_PAIRS, 3) if options.quick else (options.pairs, RIVAL_BLOCKS)
     models = options.models.split(",") if options.models else MODELS[: 2 if options.quick else None]
     rows, verdicts, others = [], [], []
     for model in models:
-        new_rows, new_verdicts = probe_rows(model, pairs)
+        new_rows, new_verdicts = probe_rows(model, pairs, options.device)
         rows += new_rows
         verdicts += new_verdicts
-        others += rival_rows(model, blocks)
+        others += rival_rows(model, blocks, options.device)
     load = os.getloadavg()[0]
     print_table(
         f"mean step with the probe / without, ±95 %, {pairs} pairs of steps, load {load:.1f}",

@@ -1,7 +1,7 @@
 """What other ways to see a training's memory cost each step, on the same models.
 
-``python -m tests.bench.rivals MODEL BLOCKS`` measures one model and prints JSON: blocks of steps
-with a tool and without are neighbours in an order by chance. Each tool is used as its own
+``python -m tests.bench.rivals MODEL BLOCKS DEVICE`` measures one model and prints JSON: blocks of
+steps with a tool and without are neighbours in an order by chance. Each tool is used as its own
 documentation does; what it does at its end (an analysis, an export) is not counted.
 pytorch_memlab lives in ``.venv-bench``, made on first use.
 """
@@ -35,11 +35,11 @@ def packages():
     return folder
 
 
-def measure(model, blocks):
+def measure(model, blocks, device):
     """For each tool, pairs of [seconds, CPU seconds] of blocks with it and without."""
     if not VENV.exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    return measured("tests.bench.rivals", model, blocks, MEMLAB_PACKAGES=str(packages()))
+    return measured("tests.bench.rivals", model, blocks, device, MEMLAB_PACKAGES=str(packages()))
 
 
 def compare(step, with_it, blocks):
@@ -65,9 +65,9 @@ def timed(step):
 
 def profiled(step, **what):
     """Steps inside the profiler; its start and its end are not counted."""
-    from torch.profiler import ProfilerActivity, profile
+    from torch.profiler import profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, **what):
+    with profile(profile_memory=True, **what):
         return timed(step)
 
 
@@ -101,11 +101,11 @@ def packed(step):
     return timed(hooked_step)
 
 
-def main(model_name, blocks):
+def main(model_name, blocks, device):
     """Measure and print."""
     from tests.bench.models import training
 
-    model, step = training(model_name)
+    model, step = training(model_name, device)
     sys.path.append(os.environ["MEMLAB_PACKAGES"])
     from pytorch_memlab import MemReporter
 
@@ -122,4 +122,4 @@ def main(model_name, blocks):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
