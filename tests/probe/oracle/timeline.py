@@ -54,6 +54,8 @@ class Holding:
     phase: str = "before"
     """The phase of the step in which it was born."""
     inside_operator: bool = False
+    copy_of: Holding | None = None
+    """What it is a copy of in another precision or layout."""
 
     def verdict(self, at: int) -> str:
         return [name for since, name in self.verdicts if since <= at][-1]
@@ -72,6 +74,14 @@ def _buffer(step: Step, held: Holding, _verdict: str) -> str | None:
     batch by that, and calls what belongs to the model the model.
     """
     return "parameter" if held.born < 0 and held.address in step.buffers else None
+
+
+def _copy_of_input(_step: Step, held: Holding, verdict: str) -> str | None:
+    """The batch in another precision is still the batch. The profiler says so too where the program
+    casts; where autocast does, it takes cast and convolution for one and sees the weights in it.
+    """
+    copied = held.copy_of is not None and held.copy_of.verdict(held.born) == "input"
+    return "input" if copied and verdict == "activation" else None
 
 
 def _checkpoints_gradient(step: Step, held: Holding, verdict: str) -> str | None:
@@ -110,6 +120,7 @@ def _made_in_step(_step: Step, held: Holding, verdict: str) -> str | None:
 RULES: tuple[Callable[[Step, Holding, str], str | None], ...] = (
     _inside_operator,
     _buffer,
+    _copy_of_input,
     _checkpoints_gradient,
     _made_in_backward,
     _made_in_forward,
@@ -208,22 +219,36 @@ def profiled(training: Any) -> Step:
     }
     step = Step(marks, frozenset(b.untyped_storage().data_ptr() for b in training.model.buffers()))
     allocations = list(_allocations(memory))
-    step.holdings = [*_named(memory), *_nameless(allocations)]
-    _place(step, allocations)
+    named = _named(memory)
+    step.holdings = [*named.values(), *_nameless(allocations)]
+    _place(step, allocations, named)
     _agree(step, memory)
     return step
 
 
-def _allocations(memory: MemoryProfile) -> Iterator[tuple[Any, int]]:
-    """Every allocation and release with the end of the operator it is in (0 if in none)."""
-    stack = [(root, 0) for root in memory._op_tree._root_nodes]
+@dataclass(frozen=True)
+class _Allocation:
+    event: Any
+    operator_end: int = 0
+    """When the operator that it is in ended; 0 if it is in none."""
+    source: TensorKey | None = None
+    """What is copied there."""
+
+
+def _allocations(memory: MemoryProfile) -> Iterator[_Allocation]:
+    """Every allocation and release."""
+    stack = [_Allocation(root) for root in memory._op_tree._root_nodes]
     while stack:
-        event, operator_end = stack.pop()
+        here = stack.pop()
+        event, end, source = here.event, here.operator_end, here.source
         if event.tag == _EventType.Allocation:
-            yield event, operator_end
-        elif not operator_end and event.tag == _EventType.TorchOp and _dispatched(event):
-            operator_end = event.end_time_ns
-        stack += [(child, operator_end) for child in event.children]
+            yield here
+        elif event.tag == _EventType.TorchOp:
+            if not end and _dispatched(event):
+                end = event.end_time_ns
+            if event.name == "aten::_to_copy":
+                source = TensorKey.from_tensor(event.typed[1].inputs[0])
+        stack += [_Allocation(child, end, source) for child in event.children]
 
 
 def _dispatched(event: Any) -> bool:
@@ -237,7 +262,7 @@ def _dispatched(event: Any) -> bool:
     )
 
 
-def _named(memory: MemoryProfile) -> Iterator[Holding]:
+def _named(memory: MemoryProfile) -> dict[TensorKey, Holding]:
     """The storages that some operator was given."""
     held: dict[TensorKey, Holding] = {}
     for at, action, (key, version), size in memory.timeline:
@@ -250,13 +275,13 @@ def _named(memory: MemoryProfile) -> Iterator[Holding]:
             held[key].verdicts.append((at, NAMES[memory._categories.get(key, version + 1)]))
         else:
             held[key].died = at
-    yield from held.values()
+    return held
 
 
-def _nameless(allocations: list[tuple[Any, int]]) -> Iterator[Holding]:
+def _nameless(allocations: list[_Allocation]) -> Iterator[Holding]:
     """The memory that no operator was given: nobody's input, or an operator's own."""
     live: dict[int, Holding] = {}
-    for event, _ in sorted(allocations, key=lambda pair: pair[0].start_time_ns):
+    for event in sorted((a.event for a in allocations), key=lambda event: event.start_time_ns):
         fields, at = event.typed[1], event.start_time_ns
         if TensorKey.from_allocation(fields) is not None:
             continue
@@ -269,12 +294,14 @@ def _nameless(allocations: list[tuple[Any, int]]) -> Iterator[Holding]:
             yield Holding(-fields.alloc_size, fields.ptr, -1, [(-1, "unknown")], died=at)
 
 
-def _place(step: Step, allocations: list[tuple[Any, int]]) -> None:
-    ends = {event.start_time_ns: end for event, end in allocations if event.typed[1].alloc_size > 0}
+def _place(step: Step, allocations: list[_Allocation], named: dict[TensorKey, Holding]) -> None:
+    made = {a.event.start_time_ns: a for a in allocations if a.event.typed[1].alloc_size > 0}
     for held in step.holdings:
-        if held.born >= 0:
+        if held.born in made:
+            allocation = made[held.born]
             held.phase = step.phase(held.born)
-            held.inside_operator = held.died <= ends.get(held.born, 0)
+            held.inside_operator = held.died <= allocation.operator_end
+            held.copy_of = named.get(allocation.source)
 
 
 def _agree(step: Step, memory: MemoryProfile) -> None:
