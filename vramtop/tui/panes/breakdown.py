@@ -27,6 +27,8 @@ _COLUMNS: Final = (("NOW", 9), ("AT PEAK", 9), ("SHARE", 7), ("CHANGE", 11))
 _MARK: Final = 3
 _BAR_LABEL: Final = 6
 _TWO_COLUMNS_FROM: Final = 58
+_LINES_BESIDE: Final = 3
+"""A bar, the heads and the process's sum."""
 
 # What low screens leave out, from the last to the first.
 _ALWAYS, _HEADS, _PEAK_BAR, _PEAK_WORDS, _PARTS, _ZERO, _NOTES, _ABSENT = range(8)
@@ -56,7 +58,8 @@ class BreakdownPane(Pane):
         rows = breakdown_rows(frame.fleet, process, part.device)
         above, below = _bars(frame, rows, width), _below(frame, part.breakdown, process, width)
         table = _Table(frame, width, rows)
-        if len(rows) + 2 > height and width >= _TWO_COLUMNS_FROM:
+        held = sum(bool(row.size_bytes or row.peak_bytes) for row in rows)
+        if held + _LINES_BESIDE > height and width >= _TWO_COLUMNS_FROM:
             categories = _two_columns(frame, rows, width)
         else:
             categories = _one_column(table, rows)
