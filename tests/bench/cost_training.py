@@ -3,12 +3,12 @@
 ``python -m tests.bench.cost_training MODEL PAIRS DEVICE`` loads the probe as injection does, says
 "ready", and for each line it reads it measures and prints one JSON object of raw times.
 
-A step "without" has none of the probe's hooks in place, and the probe's clock stands still
-meanwhile. After a step "with" in which nothing but hooks ran the clock leaps ahead, so that counts
-and recordings, which go by it, come ``HASTE`` times as often as they would: their cost is known
-the better, and is shared out over the time on that clock. A step in which the probe does more than
-hear its hooks, and some after it, are an event: no step is taken without the hooks until it is
-over, so nothing of its cost falls into the wrong half.
+A step "without" has none of the probe's hooks in place. A step in which the probe does more than
+hear its hooks (it counts, or it records), and some after it, are an event: no step is taken without
+the hooks until it is over, so nothing of its cost falls into the wrong half. Counts come by the
+clock, whatever kind of step it finds, so that their share is of all the time that has passed.
+Recordings come too rarely to be known from a minute, and are made to come more often; with each the
+probe says how rarely it would come.
 """
 
 import json
@@ -24,14 +24,13 @@ ROOT = "_vramtop_injected"
 PROBE = f"{ROOT}.probe"
 PACKAGE = Path(__file__).parents[2] / "vramtop"
 WARM_UP_S = 3.0
-HASTE = 4
+RECORDED_EVERY = 80
+"""Pairs."""
 QUIET_STEPS = 2
 """Steps without any doing of the probe's that end an event: what a sampled step leaves in caches
 and free lists is its cost too."""
 BARE_PAIRS = 0.25
 """The share of pairs without hooks in either half: what they differ by is the machine's noise."""
-
-perf_counter, now, thread_time = time.perf_counter, time.time, time.thread_time
 
 
 def load_probe():
@@ -68,34 +67,46 @@ class Switch:
 
 
 class Doings:
-    """Whether the probe does more on the training thread than hear hooks: counts, recordings."""
+    """What the probe does on the training thread beside hearing its hooks: counts, recordings."""
 
-    def __init__(self, probe):
+    def __init__(self, session):
         import torch
 
-        self._recording = torch._C._len_torch_dispatch_stack
+        self._dispatch_modes = torch._C._len_torch_dispatch_stack
+        self._session = session
         self._counts = 0
         self.recorded = False
         """Whether operations were looked at in any step since this was last made False."""
-        thread, spend = get_ident(), probe.pace.spend
+        thread, spend = get_ident(), session.pace.spend
 
         def counted_spend(now, cost_s):
             self._counts += get_ident() == thread
             spend(now, cost_s)
 
-        probe.pace.spend = counted_spend
+        session.pace.spend = counted_spend
 
     def since_last(self):
-        """Whether there was any since the last call, or is one under way."""
-        recording = self._recording() > 0
+        """Whether there were any since the last call, or one is under way."""
+        recording = self._dispatch_modes() > 0
         self.recorded |= recording
         busy = self._counts > 0 or recording
         self._counts = 0
         return busy
 
+    def begin_recording(self):
+        """Have the next step recorded, if somebody watches."""
+        period_s = self._session.pace.watched_period_s
+        if period_s is not None:
+            self._session.observer.detail_pace._slot = None
+            self._session.watched(period_s)
+
+    def recording_period_s(self):
+        """How long the probe means to wait from one recording to the next."""
+        return self._session.observer.detail_pace._slot_s
+
 
 class Measurement:
-    """Pairs of steps, events, and the clock that the probe sees."""
+    """Pairs of steps, and events."""
 
     def __init__(self, step, switch, doings):
         self._step, self._switch, self._doings = step, switch, doings
@@ -103,9 +114,6 @@ class Measurement:
         (server,) = (t.ident for t in threading.enumerate() if t.name == "vramtop-probe")
         clock = time.pthread_getcpuclockid(server)
         self._served_s = lambda: time.clock_gettime(clock)
-        self._leapt_s = 0.0
-        time.perf_counter = lambda: perf_counter() + self._leapt_s
-        time.time = lambda: now() + self._leapt_s
 
     def run(self, count):
         """So many pairs, bare ones among them, and the events that came between."""
@@ -114,39 +122,36 @@ class Measurement:
             self._step()
         self._doings.recorded = False
         pairs, bare, events = [], [], []
-        began, told_began, served = perf_counter(), time.perf_counter(), self._served_s()
-        for _ in range(count):
+        began, served = time.perf_counter(), self._served_s()
+        for number in range(count):
+            if number % RECORDED_EVERY == RECORDED_EVERY // 2:
+                self._doings.begin_recording()
             if self._dice.random() < BARE_PAIRS:
                 bare.append((self._one(False), self._one(False)))
-                self._leapt_s -= bare[-1][0][0] + bare[-1][1][0]
                 continue
             got = {}
             for on in self._dice.sample((True, False), 2):
                 got[on] = self._one(on)
-                if not on:
-                    self._leapt_s -= got[on][0]
-                elif not self._doings.since_last():
-                    self._leapt_s += (HASTE - 1) * got[on][0]
-                else:
+                if on and self._doings.since_last():
                     events.append((len(pairs), *self._event(got[on])))
                     break
             else:
                 pairs.append((got[True], got[False]))
-        server_share = (self._served_s() - served) / (perf_counter() - began)
+        seconds = time.perf_counter() - began
         self._switch.set(True)
         return {
             "pairs": pairs,
             "bare": bare,
             "events": events,
-            "seconds": time.perf_counter() - told_began,
-            "server_share": server_share,
+            "seconds": seconds,
+            "server_share": (self._served_s() - served) / seconds,
         }
 
     def _one(self, on):
         self._switch.set(on)
-        began, cpu = perf_counter(), thread_time()
+        began, cpu = time.perf_counter(), time.thread_time()
         self._step()
-        return perf_counter() - began, thread_time() - cpu
+        return time.perf_counter() - began, time.thread_time() - cpu
 
     def _event(self, first):
         steps, quiet = [first], 0
@@ -155,7 +160,7 @@ class Measurement:
             quiet = 0 if self._doings.since_last() else quiet + 1
         wall, cpu = (sum(step[which] for step in steps) for which in (0, 1))
         recorded, self._doings.recorded = self._doings.recorded, False
-        return wall, cpu, len(steps), recorded
+        return wall, cpu, len(steps), self._doings.recording_period_s() if recorded else None
 
 
 def main(model_name, count, device):
@@ -168,8 +173,10 @@ def main(model_name, count, device):
     measurement = None
     print("ready", flush=True)
     for _ in sys.stdin:
-        began = perf_counter()
-        while perf_counter() - began < WARM_UP_S:  # first steps are sampled, the viewer arrives
+        began = time.perf_counter()
+        while (
+            time.perf_counter() - began < WARM_UP_S
+        ):  # first steps are sampled, the viewer arrives
             step()
         if measurement is None:
             measurement = Measurement(step, Switch(model), Doings(session))

@@ -39,7 +39,7 @@ HEADS = (
     "+ counts",
     "+ recordings",
     "+ server",
-    "recordings",
+    "every s",
     "bare wall",
     "bare CPU",
 )
@@ -79,14 +79,22 @@ def measure(model, pairs, device):
         return results
 
 
+def periods(result):
+    """How long the probe meant to wait after each recording, in seconds."""
+    return [event[4] for event in result["events"] if event[4]]
+
+
 def parts(result, which):
     """Of wall time (0) or CPU time (1): the ratio of steps that only hear hooks, events' shares."""
     pairs = [(with_it[which], without[which]) for with_it, without in result["pairs"]]
     counts, recordings = [], []
-    for at, wall, cpu, steps, recorded in result["events"]:
-        (recordings if recorded else counts).append((at, (wall, cpu)[which], steps))
-    shares = [share(events, pairs, result["seconds"]) for events in (counts, recordings)]
-    return ratio(pairs), *shares
+    for at, wall, cpu, steps, period_s in result["events"]:
+        (recordings if period_s else counts).append((at, (wall, cpu)[which], steps))
+    return (
+        ratio(pairs),
+        share(counts, pairs, result["seconds"]),
+        share(recordings, pairs, sum(periods(result))),
+    )
 
 
 def bare(result, which):
@@ -115,7 +123,7 @@ def probe_rows(model, pairs, device):
                 counts,
                 recordings,
                 f"{server.value:.4f}",
-                sum(event[4] for event in result["events"]),
+                f"{statistics.mean(periods(result)):.1f}" if periods(result) else "",
                 bare(result, 0),
                 bare(result, 1),
             )
