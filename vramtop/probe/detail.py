@@ -24,6 +24,8 @@ from .replay import DeviceDetail, Sizes
 PART = "detail of single steps"
 _FIRST = 2
 """Forwards or steps that are left alone: they compile, load and make the optimizer's state."""
+_ROOM = 0.05
+"""Part of a GPU's memory that must be free above the peak so far."""
 _NO_STEPS_S = 2.0
 """So long without an optimizer's step, a forward without gradients is not part of a training."""
 
@@ -64,6 +66,11 @@ class Detail:
         """Whether a forward has begun since then."""
         self._heard_forward = False
         """Whether one has begun since any step."""
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether it has to hear of every boundary."""
+        return self._recording is not None
 
     def forward_begins(self, boundary: Boundary, phase: str) -> None:
         """A root's forward begins."""
@@ -177,6 +184,8 @@ def why_not(torch: Any) -> str | None:
         return "the program has a TorchDispatchMode of its own on"
     if torch.autograd._profiler_enabled():
         return "torch.profiler is running"
+    if any(_is_nearly_full(torch, index) for index in _devices_in_use(torch)):
+        return "the GPU is nearly full, and looking at operations needs some room"
     modes = sys.modules.get("torch.utils._python_dispatch")
     knows = hasattr(getattr(modes, "TorchDispatchMode", None), "ignore_compile_internals")
     if not knows and "torch._dynamo" in sys.modules:
@@ -196,3 +205,20 @@ def compiled() -> bool:
     # torch itself registers None, for what is never compiled.
     asked = any(backend is not None for backend in list(backends.values()))
     return asked or bool(getattr(utils, "counters", {}).get("frames"))
+
+
+def _devices_in_use(torch: Any) -> list[int]:
+    if not torch.cuda.is_initialized():
+        return []
+    return [i for i in range(torch.cuda.device_count()) if torch.cuda.memory_reserved(i)]
+
+
+def _is_nearly_full(torch: Any, index: int) -> bool:
+    """Whether the room above the highest peak so far is less than a part of the device.
+
+    A gradient that is summed up while operations are looked at is for a moment there twice
+    (``replay.undo_detours``).
+    """
+    free, total = torch.cuda.mem_get_info(index)
+    above_peak = torch.cuda.memory_reserved(index) - torch.cuda.max_memory_allocated(index)
+    return bool(free + above_peak < total * _ROOM)

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from _thread import get_ident
+from time import perf_counter
 from typing import Any, Callable
+
+from .boundaries import FORWARD_BEGINS, FORWARD_ENDS, STEP_BEGINS, STEP_ENDS
+from .gate import Gate
 
 # Read as ``torch.compiler.is_compiling()`` in the hooks: dynamo knows it by that path.
 torch: Any = sys.modules["torch"]
@@ -35,22 +40,66 @@ class Hook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
-def hook_optimizers(before: Listener, after: Listener) -> None:
+class BoundaryHook(Hook):
+    """One that mostly has nothing to do but to leave word that it was passed."""
+
+    def __init__(self, listener: Listener, gate: Gate, what: str) -> None:
+        super().__init__(listener)
+        self._gate = gate
+        self._what = what
+
+    def __call__(self, module: Any, *rest: Any) -> None:
+        """As torch calls it."""
+        if torch.compiler.is_compiling():
+            return
+        gate = self._gate
+        gate.last = boundary = (self._what, id(module))
+        is_new = boundary not in gate.known
+        if is_new or gate.busy or gate.thread != get_ident() or perf_counter() >= gate.wanted_at:
+            self._listener(module, *rest)
+
+
+class StepEndHook(BoundaryHook):
+    """Every step is counted: ``count(optimizer)``."""
+
+    def __init__(self, listener: Listener, gate: Gate, count: Callable[[Any], None]) -> None:
+        super().__init__(listener, gate, STEP_ENDS)
+        self._count = count
+
+    def __call__(self, module: Any, *rest: Any) -> None:
+        """As torch calls it."""
+        if not torch.compiler.is_compiling():
+            self._count(module)
+            super().__call__(module, *rest)
+
+
+def hook_optimizers(
+    before: Listener, after: Listener, gate: Gate, count: Callable[[Any], None]
+) -> None:
     """Hear of every step of every optimizer, existing and future."""
     from torch.optim.optimizer import (
         register_optimizer_step_post_hook,
         register_optimizer_step_pre_hook,
     )
 
-    register_optimizer_step_pre_hook(Hook(before))
-    register_optimizer_step_post_hook(Hook(after))
+    register_optimizer_step_pre_hook(BoundaryHook(before, gate, STEP_BEGINS))
+    register_optimizer_step_post_hook(StepEndHook(after, gate, count))
 
 
-def hook_root(module: Any, before: Listener, after: Listener) -> list[Any]:
-    """Hear of the forwards of one module; the handles take the hooks out again."""
+def hook_root(module: Any, before: Listener, after: Listener, gate: Gate) -> list[Any]:
+    """Hear of the forwards of one module; the handles take the hooks out again.
+
+    A ScriptModule takes no hooks: what it holds is counted at optimizer steps.
+    """
+    if issubclass(type(module), torch.jit.ScriptModule):
+        return []
+    begins, ends = (
+        BoundaryHook(before, gate, FORWARD_BEGINS),
+        BoundaryHook(after, gate, FORWARD_ENDS),
+    )
     return [
-        module.register_forward_pre_hook(Hook(before), with_kwargs=True),
-        module.register_forward_hook(Hook(after), with_kwargs=True),
+        module.register_forward_pre_hook(begins, with_kwargs=True),
+        module.register_forward_hook(ends, with_kwargs=True),
     ]
 
 

@@ -15,6 +15,7 @@ from .detail import PART as DETAIL
 from .detail import Detail
 from .discovery import holds_all, parameters_of, roots_holding
 from .faults import Faults
+from .gate import Gate
 from .hooks import FirstForward, hook_optimizers, hook_root
 from .inference import phase_of_forward
 from .pace import DetailPace, Pace
@@ -57,8 +58,8 @@ class Observer:
         self._on_sampled = on_sampled
         self._on_detail = on_detail
         self.detail_pace = DetailPace()
+        self.gate = Gate()
         self._active: bool | None = None
-        self._last_boundary: str | None = None
         self._roots: dict[int, RootRecord] = {}
         self._optimizers: dict[int, OptimizerRecord] = {}
         self._samplers: dict[int, Sampler] = {}
@@ -80,14 +81,23 @@ class Observer:
         total: dict[str, OpenSizes] = {}
         for thread, sampler in list(self._samplers.items()):
             if thread in owners:  # else its models are gone, and their memory with them
-                for device, sizes in _sizes_of(sampler, self._details[thread]).items():
+                for device, sizes in self._sizes_of(thread, sampler).items():
                     known = total.get(device)
                     total[device] = sizes if known is None else add(known, sizes)
         return total
 
+    def _sizes_of(self, thread: int, sampler: Sampler) -> dict[str, OpenSizes]:
+        boundary = self.gate.last if thread == self.gate.thread else sampler.boundary
+        counts = sampler.counts_at(boundary)
+        recorded = self._details[thread].sizes_at.get(boundary, {})
+        return {
+            device: join(counts.get(device, [0, 0, 0, 0]), recorded.get(device))
+            for device in {**counts, **recorded}
+        }
+
     def boundary(self) -> str | None:
         """Which kind of boundary any training thread has passed last."""
-        return self._last_boundary
+        return self.gate.last[0] or None
 
     def step(self) -> int | None:
         """The largest step count over the optimizers, None before any."""
@@ -98,6 +108,11 @@ class Observer:
         if self._clock.step > (self.step() or 0):  # that optimizer is gone: a new training
             self._clock.restart()
         return self._clock.rate(time.perf_counter())
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether no model and no optimizer has been heard of."""
+        return not self._roots and not self._optimizers
 
     def models(self) -> list[dict[str, Any]]:
         """The models of a job message."""
@@ -114,7 +129,8 @@ class Observer:
 
     def install_hooks(self) -> None:
         """Put the global hooks in, once a process."""
-        hook_optimizers(self._guarded(self._step_begins), self._guarded(self._step_ends))
+        before, after = self._guarded(self._step_begins), self._guarded(self._step_ends)
+        hook_optimizers(before, after, self.gate, self._step_counted)
         self._first_forward = FirstForward(self._guarded(self._first_forward_begins))
 
     def forked(self) -> None:
@@ -123,6 +139,7 @@ class Observer:
         for detail in self._details.values():
             detail.stop()
         self._samplers, self._details = {}, {}
+        self.gate.thread, self.gate.busy = None, True
         self._clock = StepClock()
         for record in self._roots.values():
             for handle in record.handles:
@@ -136,11 +153,10 @@ class Observer:
             return
         if self._first_forward is not None:
             self._first_forward.remove()
-        record = RootRecord(module, self._roots)
+        record = RootRecord(module, self._roots, self._forget)
         try:
-            record.handles = hook_root(
-                module, self._guarded(self._forward_begins), self._guarded(self._forward_ends)
-            )
+            before, after = self._guarded(self._forward_begins), self._guarded(self._forward_ends)
+            record.handles = hook_root(module, before, after, self.gate)
         except Exception as error:  # it is counted at optimizer steps all the same
             self._faults.report("hearing of forwards", error)
         self._describe(record)
@@ -153,7 +169,7 @@ class Observer:
         """Count an optimizer's parameters, gradients and state."""
         record = self._optimizers.get(id(optimizer))
         if record is None:
-            record = OptimizerRecord(optimizer, self._optimizers)
+            record = OptimizerRecord(optimizer, self._optimizers, self._forget)
             record.describe(lambda: describe.optimizer(optimizer), self._faults)
             self._optimizers[id(optimizer)] = record
         return record
@@ -165,10 +181,33 @@ class Observer:
             try:
                 if not self._faults.off("counting") and self._is_training():
                     listener(*arguments)
+                self._set_gate()
             except Exception as error:
                 self._faults.report("counting", error)
 
         return hear
+
+    def _set_gate(self) -> None:
+        if self._faults.off("counting"):
+            self.gate.busy, self.gate.wanted_at = False, float("inf")
+            return
+        samplers, details = list(self._samplers.values()), list(self._details.values())
+        self.gate.busy = any(s.sampling or s.outer is not None for s in samplers) or any(
+            detail.is_recording for detail in details
+        )
+        self.gate.known = samplers[0].known if len(samplers) == 1 else frozenset()
+        self.gate.wanted_at = min(self._pace.due_at(), self.detail_pace.due_at())
+
+    def _forget(self, target: int) -> None:
+        for sampler in list(self._samplers.values()):
+            sampler.forget(target)
+        self.gate.known = frozenset(b for b in self.gate.known if b[1] != target)
+
+    def _step_counted(self, optimizer: Any) -> None:
+        record = self._optimizers.get(id(optimizer))
+        if record is not None:
+            record.steps += 1
+            self._clock.tick(time.perf_counter(), record.steps)
 
     def _is_training(self) -> bool:
         if self._active is None:
@@ -223,11 +262,7 @@ class Observer:
 
     def _step_ends(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer))
-        if record is None:
-            return
-        record.steps += 1
-        self._clock.tick(time.perf_counter(), record.steps)
-        if not self._in_backward():
+        if record is not None and not self._in_backward():
             boundary = (boundaries.STEP_ENDS, id(optimizer))
             sampler = self._sampler()
             self._tell_detail(lambda detail: detail.step_ends(boundary, record.target))
@@ -251,6 +286,7 @@ class Observer:
                 lambda: self._roots_of(thread),
                 self._on_detail,
             )
+            self.gate.thread = None if self._samplers else thread
             sampler = self._samplers[thread] = Sampler(self._pace, self._sampled)
         return sampler
 
@@ -268,7 +304,6 @@ class Observer:
         thread = get_ident()
         record.claim(thread)
         began = time.perf_counter()
-        self._last_boundary = boundary[0]
         if sampler.wants(boundary, target, began):
             self._take_count(sampler, thread, boundary, target, began)
 
@@ -346,13 +381,3 @@ class Observer:
             self.add_root(root)
         now = time.perf_counter()
         self._pace.spend(now, now - began)
-
-
-def _sizes_of(sampler: Sampler, detail: Detail) -> dict[str, OpenSizes]:
-    """One thread's bytes as of its last boundary."""
-    recorded = detail.sizes_at.get(sampler.boundary, {})
-    counts = sampler.current
-    return {
-        device: join(counts.get(device, [0, 0, 0, 0]), recorded.get(device))
-        for device in {**counts, **recorded}
-    }

@@ -30,12 +30,19 @@ class Pace:
 
     def due(self, now: float) -> bool:
         """Whether a sampled step may begin at ``now`` (seconds of ``time.perf_counter``)."""
+        return now >= self.due_at()
+
+    def affords(self, now: float) -> bool:
+        """Whether the budget of the last seconds has something left."""
+        return self.overhead(now) < self.budget
+
+    def due_at(self) -> float:
+        """From when on a sampled step may begin."""
         if self._began is None:
-            return True
+            return 0.0
         watched = self.watched_period_s is not None
         floor = max(WATCHED_FLOOR_S, self.watched_period_s or 0.0) if watched else UNWATCHED_FLOOR_S
-        wait = max(floor, self._cost_s / self.budget) * self._slowdown
-        return now - self._began >= wait
+        return self._began + max(floor, self._cost_s / self.budget) * self._slowdown
 
     @property
     def budget(self) -> float:
@@ -93,6 +100,14 @@ class DetailPace:
     def due(self) -> bool:
         """Whether a recording may begin now."""
         return self.watched and int(time.time() // self._slot_s) != self._slot
+
+    def due_at(self) -> float:
+        """From when on, in seconds of ``time.perf_counter``."""
+        if not self.watched:
+            return float("inf")
+        if self._slot is None:
+            return 0.0
+        return time.perf_counter() + (self._slot + 1) * self._slot_s - time.time()
 
     def begin(self) -> None:
         """A recording begins."""

@@ -13,9 +13,14 @@ _MAX_OWNER_CHANGES = 4
 class Record:
     """One watched object; leaves its table when the object dies."""
 
-    def __init__(self, target: Any, table: dict[int, Any]) -> None:
+    def __init__(self, target: Any, table: dict[int, Any], on_death: Callable[[int], None]) -> None:
         key = id(target)
-        self.target = weakref.ref(target, lambda _: table.pop(key, None))
+
+        def died(_: Any) -> None:
+            table.pop(key, None)
+            on_death(key)
+
+        self.target = weakref.ref(target, died)
         self.owner: int | None = None
         """The thread that trains it; None until it was heard of outside backward."""
         self.shared = False
@@ -44,8 +49,8 @@ class Record:
 class RootRecord(Record):
     """A module whose forwards are heard."""
 
-    def __init__(self, target: Any, table: dict[int, Any]) -> None:
-        super().__init__(target, table)
+    def __init__(self, target: Any, table: dict[int, Any], on_death: Callable[[int], None]) -> None:
+        super().__init__(target, table, on_death)
         self.handles: list[Any] = []
         self.inner = False
         """It has turned out to be part of another root."""
@@ -59,8 +64,8 @@ class RootRecord(Record):
 class OptimizerRecord(Record):
     """An optimizer, and how often it has stepped since the probe knows it."""
 
-    def __init__(self, target: Any, table: dict[int, Any]) -> None:
-        super().__init__(target, table)
+    def __init__(self, target: Any, table: dict[int, Any], on_death: Callable[[int], None]) -> None:
+        super().__init__(target, table, on_death)
         self.steps = 0
         self.rooted = False
         """The modules with its parameters have been looked for."""

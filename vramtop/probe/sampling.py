@@ -44,6 +44,20 @@ class Sampler:
         self._forward_counts = 0
         self._cost_s = 0.0
 
+    @property
+    def known(self) -> frozenset[Boundary]:
+        """Where a count has been taken."""
+        return frozenset(self._by_boundary)
+
+    def forget(self, target: int) -> None:
+        """The object of that id is gone; another may get its id."""
+        kept = {b: counts for b, counts in list(self._by_boundary.items()) if b[1] != target}
+        self._by_boundary = kept
+
+    def counts_at(self, boundary: Boundary) -> Counts:
+        """Bytes by device at that boundary, as of the last time it was counted."""
+        return self.current if self.sampling else self._by_boundary.get(boundary, self.current)
+
     def wants(self, boundary: Boundary, target: Any, now: float) -> bool:
         """Whether to count here; if not, the last count of this boundary stands for it.
 
@@ -51,7 +65,8 @@ class Sampler:
         """
         self.boundary = boundary
         if not self.sampling:
-            if self._ended >= _FIRST_STEPS and not self._pace.due(now):
+            is_new = boundary not in self._by_boundary and self._pace.affords(now)
+            if self._ended >= _FIRST_STEPS and not is_new and not self._pace.due(now):
                 self.current = self._by_boundary.get(boundary, self.current)
                 return False
             self._open(boundary, target, now)

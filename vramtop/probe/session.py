@@ -23,6 +23,7 @@ from .history import History, Point
 from .observer import Observer
 from .pace import Pace
 from .replay import DeviceDetail
+from .search import ModelSearch
 from .segments import message
 from .server import Server
 from .sizes import breakdown
@@ -72,6 +73,7 @@ class Session:
         self._torch = torch
         self._allocator = AllocatorReader(torch)
         self.updates = Updates()
+        self._search = ModelSearch(torch)
         self._stage_changes = 0
         self._history = History()
         self._fullest: dict[str, Point] = {}
@@ -199,6 +201,9 @@ class Session:
     def sample(self) -> dict[str, Any]:
         """A sample of now, without ``dropped``."""
         began = time.thread_time()
+        if self.observer.knows_nothing:
+            for module in self._search.roots():
+                self.observer.add_root(module)
         if STAGES.changes != self._stage_changes:
             self._stage_changes = STAGES.changes
             self.updates.put("stages", STAGES.message())
@@ -237,6 +242,7 @@ class Session:
         """How closely somebody watches."""
         self.pace.watched_period_s = period_s
         self.observer.detail_pace.watched = period_s is not None
+        self.observer.gate.wanted_at = 0.0
 
     def _detail_state(self) -> str:
         pace = self.observer.detail_pace
