@@ -9,7 +9,6 @@ inside backward) from forward to forward.
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any, Callable
 
 from . import boundaries
@@ -19,15 +18,15 @@ from .coarse import CoarseRecording
 from .faults import Faults
 from .pace import DetailPace
 from .recording import Recording
-from .replay import DeviceDetail, Sizes
+from .replay import FORWARD, DeviceDetail, Sizes
 
 PART = "detail of single steps"
 _FIRST = 2
 """Forwards or steps that are left alone: they compile, load and make the optimizer's state."""
 _ROOM = 0.05
 """Part of a GPU's memory that must be free above the peak so far."""
-_NO_STEPS_S = 2.0
-"""So long without an optimizer's step, a forward without gradients is not part of a training."""
+_MANY = 4
+"""So many forwards without gradients are a round each: they are more than part of a step."""
 
 
 class Detail:
@@ -55,8 +54,9 @@ class Detail:
         self._roots = roots
         self._on_result = on_result
         self._recording: Recording | CoarseRecording | None = None
-        self._stepped_at: float | None = None
         self._forwards = self._steps = 0
+        self._inferences = 0
+        """Forwards without gradients, one after the other."""
         self._stepper: Boundary | None = None
         """The step whose repetition makes a round, once the recording has heard of one."""
         self._optimizer: Callable[[], Any] = lambda: None
@@ -75,6 +75,7 @@ class Detail:
     def forward_begins(self, boundary: Boundary, phase: str) -> None:
         """A root's forward begins."""
         self._forwards += 1
+        self._inferences = 0 if phase == FORWARD else self._inferences + 1
         self._heard_forward = self._forward_in_round = True
         self._open_if_due()
         self._hear(boundary, lambda recording: recording.forward_begins(boundary, phase))
@@ -93,8 +94,8 @@ class Detail:
         """An optimizer's step has ended, outside backward; a weak reference to it."""
         if self._recording is not None and self._stepper is None:
             self._stepper, self._optimizer = boundary, optimizer
-        self._stepped_at = time.perf_counter()
         self._steps += 1
+        self._inferences = 0
         self._heard_forward = False
         self._hear(boundary, lambda recording: recording.step_ends(boundary))
 
@@ -139,10 +140,7 @@ class Detail:
     def _is_inference(self, recording: Recording | CoarseRecording, boundary: Boundary) -> bool:
         if recording.round not in (None, boundary) or self._stepper is not None:
             return False
-        if self._stepped_at is None:
-            return True
-        idle_s = time.perf_counter() - self._stepped_at
-        return idle_s > _NO_STEPS_S and not self._torch.is_grad_enabled()
+        return not self._steps or self._inferences >= _MANY
 
     def _open_if_due(self) -> None:
         is_settled = max(self._forwards, self._steps) > _FIRST

@@ -1,4 +1,4 @@
-"""Finds root modules: those with parameters (an optimizer's, or any) that are in no other module."""
+"""Finds root modules: those with parameters, perhaps an optimizer's, that are in no other one."""
 
 from __future__ import annotations
 

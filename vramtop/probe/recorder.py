@@ -210,8 +210,9 @@ class Recorder:
         module = self.module
         self._made_by.setdefault(self._next_sequence() - 1, module)
         kind = ACTIVATION if flows or weighs else CONSTANT
-        if func._schema.name == "aten::_to_copy" and not flows and self._in_autocast():
-            kind = CACHE if weighs else ACTIVATION  # of the batch: for an operation with weights
+        is_cast = weighs and not flows and func._schema.name == "aten::_to_copy"
+        if is_cast and self._in_autocast():
+            kind = CACHE
         for storage in self._storages(made):
             index = self._new(storage, kind, module)
             # Activations have been written into it.
