@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LIMIT_S = 120
-AT_A_TIME = 2
+AT_A_TIME = 3
 PERIOD_S = 0.05
 DROPPED = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONSAFEPATH", "PYTHONHASHSEED"}
 _VARIES = (
@@ -133,7 +133,9 @@ class Runs:
         sockets = directory / "run"
         viewers = Viewers(sockets)
         command = [sys.executable, "-m", "vramtop", "run", "--", sys.executable]
-        pause = {"PAUSE_S": str(scenario.pause_s)}
+        if scenario.pause_s is None:
+            command.append(str(Path(__file__).with_name("every_step.py")))
+        pause = {"PAUSE_S": str(scenario.pause_s or 0)}
         watched = self._cold([*command, *scenario.command], environment(sockets, **pause))
         return Pair(plain, watched, viewers.end())
 

@@ -14,8 +14,9 @@ class Scenario:
     arguments: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     """Modules without which it cannot run."""
-    pause_s: float = 0.03
-    """Slept a step when watched, so that the whole takes about three seconds."""
+    pause_s: float | None = None
+    """Slept a step when watched, so that the probe finds a few seconds at its own pace; without
+    it every step is recorded in detail."""
     cold: bool = False
     """Whether how the interpreter starts or ends is part of what is compared."""
 
@@ -33,17 +34,18 @@ def _scenarios():
         found.append(Scenario(script, arguments, **options))
 
     found = []
-    add("plain_loop", "AdamW", "none")
+    add("plain_loop", "AdamW", "none", pause_s=0.03)
     add("plain_loop", "SGD", "zeros")
-    add("autocast", "bfloat16")
+    add("autocast", "bfloat16", pause_s=0.03)
     add("autocast", "float16")
-    add("checkpointing", "reentrant", "plain")
+    add("checkpointing", "reentrant", "plain", pause_s=0.03)
     add("checkpointing", "not", "plain")
     add("checkpointing", "not", "autocast")
-    for what in ("module", "method", "function", "inner", "late"):
-        add("compiled", what, "inductor" if what == "module" else "aot_eager")
+    add("compiled", "module", "inductor", pause_s=0.03)
+    for what in ("method", "function", "inner", "late"):
+        add("compiled", what, "aot_eager")
     for kind in ("ddp", "ddp-views", "fsdp2"):
-        add("ranks", kind, cold=True)
+        add("ranks", kind, pause_s=0.06, cold=True)
     add("accumulation")
     add("several_optimizers")
     add("adversarial")
@@ -53,11 +55,11 @@ def _scenarios():
     add("channels_last")
     add("sparse")
     add("models_in_turn", pause_s=0.02)
-    add("other_thread", "1")
+    add("other_thread", "1", pause_s=0.03)
     add("other_thread", "3")
     add("evaluation")
-    add("generation", "gpt2", "trained", needs=("transformers",), pause_s=0.025)
-    add("generation", "llama", "only", needs=("transformers",), pause_s=0.025)
+    add("generation", "gpt2", "trained", needs=("transformers",))
+    add("generation", "llama", "only", needs=("transformers",))
     add("optimizer_in_backward")
     add("saved_tensors")
     add("dispatch_modes")
@@ -66,14 +68,13 @@ def _scenarios():
     add("functional")
     add("global_hooks")
     add("retried")
-    add("interrupted", "forward", cold=True)
-    add("interrupted", "backward", cold=True)
+    add("interrupted", "forward", pause_s=0.03, cold=True)
     add("interrupted_anywhere")
     add("signal_handler")
-    add("inference", pause_s=0.025)
+    add("inference")
     add("derivatives")
     add("closures")
-    add("forks", pause_s=0.02)
+    add("forks")
     add("copies")
     add("subclasses")
     add("traced")

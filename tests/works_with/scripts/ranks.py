@@ -50,7 +50,7 @@ def train(kind):
         whole = torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=views)
     optimizer = torch.optim.AdamW(model.parameters())
     torch.manual_seed(rank)  # every rank its own batches
-    for step in range(STEPS):
+    for step in range(STEPS // 2):
         optimizer.zero_grad()
         if kind == "ddp-views" and step % 3 == 0:
             with whole.no_sync():
@@ -59,6 +59,8 @@ def train(kind):
         loss.backward()
         optimizer.step()
         proof.loss(loss)
+        if kind == "fsdp2":  # shapes that DTensor has not met work out theirs on fake tensors
+            proof.loss(model.head.weight[:, : 1 + step % 60].abs().sum().full_tensor())
     proof.end(model)
     # Gloo's threads must end before the interpreter does, or they may abort it.
     del model, whole, optimizer, loss
