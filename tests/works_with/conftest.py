@@ -6,13 +6,26 @@ from tests.works_with.runs import Runs
 
 
 @pytest.fixture(scope="session")
-def pair(request):
-    """``pair(scenario)``: its two finished runs. All that were selected are started at once."""
-    wanted = {}
+def runs(request):
+    """The runs of all scenarios that were selected, started at once."""
+    selected = {}
     for item in request.session.items:
         scenario = getattr(item, "callspec", None) and item.callspec.params.get("scenario")
-        if scenario is not None:
-            wanted[scenario.name] = scenario
-    runs = Runs(enumerate(wanted.values()))
-    yield runs.of
+        if scenario is not None and scenario.why_not() is None:
+            selected[scenario.name] = scenario
+    runs = Runs(enumerate(selected.values()))
+    yield runs
     runs.close()
+
+
+@pytest.fixture
+def pair(runs):
+    """``pair(scenario)``: its two finished runs; skips the test where it cannot run."""
+
+    def pair(scenario):
+        reason = scenario.why_not()
+        if reason is not None:
+            pytest.skip(reason)
+        return runs.of(scenario)
+
+    return pair

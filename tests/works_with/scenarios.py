@@ -1,5 +1,7 @@
 """Every kind of training that is tried: a script of ``scripts/``, its arguments, what it needs."""
 
+import functools
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ class Scenario:
     script: str
     arguments: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    """Modules without which it cannot run."""
+    """Modules without which it cannot run, and ``cuda``."""
     pause_s: float | None = None
     """Slept a step when watched, so that the probe finds a few seconds at its own pace; without
     it every step is recorded in detail."""
@@ -27,6 +29,24 @@ class Scenario:
     @property
     def command(self):
         return [str(SCRIPTS / f"{self.script}.py"), *self.arguments]
+
+    def why_not(self):
+        """Why it cannot run here, None if it can."""
+        reasons = (_why_no_cuda() if name == "cuda" else _why_no(name) for name in self.needs)
+        return next(filter(None, reasons), None)
+
+
+def _why_no(module):
+    return None if importlib.util.find_spec(module) else f"{module} is not installed"
+
+
+@functools.cache
+def _why_no_cuda():
+    import torch
+
+    if torch.version.cuda is None:
+        return "torch is a CPU build"
+    return None if torch.cuda.is_available() else "torch finds no usable GPU"
 
 
 def _scenarios():
@@ -80,6 +100,7 @@ def _scenarios():
     add("traced")
     add("scripted")
     add("changing")
+    add("cuda_graphs", needs=("cuda",), pause_s=0.03)
     return tuple(found)
 
 

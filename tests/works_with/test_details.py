@@ -3,8 +3,6 @@
 The sizes that are expected are worked out from the scripts' models by hand.
 """
 
-import importlib.util
-
 import pytest
 
 from tests.works_with.scenarios import SCENARIOS
@@ -29,15 +27,9 @@ PERCEPTRON_TENSORS = 10
 
 @pytest.fixture
 def details(pair):
-    """``details(name)``: the detail messages of that scenario."""
+    """``details(scenario)``: the messages of that type."""
 
-    def details(scenario):
-        missing = [name for name in scenario.needs if importlib.util.find_spec(name) is None]
-        if missing:
-            pytest.skip(f"{', '.join(missing)} not installed")
-        return pair(scenario).seen.of_type("detail")
-
-    return details
+    return lambda scenario: pair(scenario).seen.of_type("detail")
 
 
 def of(*names):
@@ -69,7 +61,6 @@ def test_all_adds_up(details, scenario):
     told = details(scenario)
     assert told, "no step was looked at in detail"
     for detail in told:
-        assert detail["device"] == "cpu"
         assert detail["phases"]
         for phase in detail["phases"]:
             assert phase["count"] >= 1

@@ -46,6 +46,8 @@ class Proof:
                     kept.update(name.encode() + raw(value))
         print("parameters", kept.hexdigest())
         generators = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+        if torch.cuda.is_initialized():
+            generators.update(torch.cuda.get_rng_state().numpy().tobytes())
         generators.update(repr(random.getstate()).encode())
         generators.update(repr(np.random.get_state()).encode())
         print("generators", generators.hexdigest())
@@ -59,4 +61,4 @@ def raw(value):
     """The bytes of a tensor, exactly."""
     if hasattr(value, "_local_tensor"):  # of a sharded one, this rank's
         value = value._local_tensor
-    return value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
