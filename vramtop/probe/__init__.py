@@ -4,6 +4,7 @@ Standard library only, Python 3.9+, relative imports only: when injected, the pa
 under a private name. torch is taken from ``sys.modules``, never imported.
 
 ``boot`` waits for torch; ``session`` holds the parts together; ``observer`` hears of forwards and
-optimizer steps on the training thread and counts (``accounting``); ``server`` is the one thread,
-which sends what was counted and the allocator's ``counters`` to viewers.
+optimizer steps on the training thread, counts (``accounting``) and has single steps recorded in
+``detail``; ``server`` is the one thread, which sends what was counted and recorded and the
+allocator's ``counters`` to viewers.
 """
