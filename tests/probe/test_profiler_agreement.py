@@ -79,11 +79,12 @@ class Trainings:
             process.stdin.write(f"{case} {mode}\n")
             process.stdin.flush()
         assert self._answer(self._probed, "train") == "trained\n"
+        profiler = json.loads(self._answer(self._profiled, "profile"))
         told = self._viewer.next("detail")
         while told["at"] < asked:
             told = self._viewer.next("detail")
         assert told["device"] == "cpu"
-        return json.loads(self._answer(self._profiled, "profile")), told
+        return profiler, told
 
     def _answer(self, process: subprocess.Popen, what: str) -> str:
         while line := process.stdout.readline():
