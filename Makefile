@@ -12,7 +12,7 @@ check:  ## lint, formatting, types, import contracts
 test:
 	$(BIN)/pytest
 
-bench:  ## every benchmark prints its table and its machine
+bench:  ## every benchmark prints its table and its machine; half an hour on an idle machine
 	$(BIN)/python -m tests.bench
 
 screenshots:  ## from a real demo run; needs rsvg-convert (Debian: librsvg2-bin)

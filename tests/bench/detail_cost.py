@@ -154,10 +154,11 @@ def main(arguments=()):
     parser.add_argument("--blocks", type=int, default=BLOCKS, help="pairs of blocks a row")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]
     lines = [row for model in MODELS for row in rows(model, options.blocks, options.device)]
     print_table(
         f"one step looked at / one not, ±95 %, {options.blocks} pairs of blocks, "
-        f"{options.device}, load {os.getloadavg()[0]:.1f}",
+        f"{options.device}, load before it {load:.1f}",
         ("model", "mechanism", "wall", "CPU", "CPU µs an op more", "own estimate / true"),
         lines,
     )

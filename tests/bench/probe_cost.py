@@ -152,15 +152,16 @@ def main(arguments=()):
     options = parser.parse_args(arguments)
     pairs, blocks = (QUICK_PAIRS, 3) if options.quick else (options.pairs, RIVAL_BLOCKS)
     models = options.models.split(",") if options.models else MODELS[: 2 if options.quick else None]
+    load = os.getloadavg()[0]
     rows, verdicts, others = [], [], []
     for model in models:
         new_rows, new_verdicts = probe_rows(model, pairs, options.device)
         rows += new_rows
         verdicts += new_verdicts
         others += rival_rows(model, blocks, options.device)
-    load = os.getloadavg()[0]
     print_table(
-        f"mean step with the probe / without, ±95 %, {pairs} pairs of steps, load {load:.1f}",
+        f"mean step with the probe / without, ±95 %, {pairs} pairs of steps, {options.device}, "
+        f"load before it {load:.1f}",
         HEADS,
         rows,
     )
