@@ -111,8 +111,14 @@ class Detail:
         recording = self._recording
         if recording is None:
             return
-        if recording.exhausted or (self._stepper is not None and self._optimizer() is None):
-            self._close(recording)  # that training is over
+        if self._stepper is not None and self._optimizer() is None:
+            self.stop()  # that training is over, this is another one
+            return
+        if self._faults.off(PART):
+            self.stop()
+            return
+        if recording.exhausted:
+            self._close(recording)
             return
         tell(recording)
         if self._is_turn(recording, boundary):
@@ -146,8 +152,8 @@ class Detail:
         is_settled = max(self._forwards, self._steps) > _FIRST
         if self._recording is not None or not is_settled or self._faults.off(PART):
             return
-        if not self._pace.due() or self._torch._C._functorch.peek_interpreter_stack() is not None:
-            return  # inside a torch.func transformation tensors are not what they seem
+        if not self._pace.due() or is_no_moment(self._torch):
+            return
         reason = why_not(self._torch)
         if reason is None:
             self._recording = Recording(self._torch, self._count, self._roots(), self._failed)
@@ -171,6 +177,17 @@ class Detail:
 
     def _failed(self, error: Exception) -> None:
         self._faults.report(PART, error)
+
+
+def is_no_moment(torch: Any) -> bool:
+    """Whether to wait for a better moment to begin.
+
+    Inside a torch.func transformation tensors are not what they seem; while a CUDA graph is
+    captured the driver is asked for nothing.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
 
 
 def why_not(torch: Any) -> str | None:

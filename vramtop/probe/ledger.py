@@ -45,8 +45,8 @@ class _Ref(weakref.ref):  # type: ignore[type-arg]
 class Ledger:
     """Grows only; the numbers of a record index ``sizes``, ``devices``, ``kinds``, ``modules``.
 
-    ``events`` has a record's number when it came to live, its complement when it died; what was
-    there before the first event is in ``before``.
+    ``events`` has a record's number when it came to live, its complement when it died (and was
+    drained); what was there before the first event is in ``before``.
     """
 
     def __init__(self) -> None:
@@ -63,6 +63,7 @@ class Ledger:
         self.may_resize: set[int] = set()
         """Records whose storages are emptied in place."""
         self._refs: dict[int, _Ref] = {}
+        self._dead: list[_Ref] = []
 
     def add(self, storage: Any, key: int, kind: int, module: Any) -> int | None:
         """A storage that was made just now; None if it has no memory."""
@@ -78,8 +79,18 @@ class Ledger:
             self.before.append(index)
         return index
 
+    def drain(self) -> None:
+        """Write down what has died; before anything that is made after it."""
+        dead = self._dead
+        if dead:
+            count = len(dead)
+            for ref in dead[:count]:
+                self._end(ref)
+            del dead[:count]
+
     def resized(self) -> None:
         """Notice which of ``may_resize`` have been emptied, or are full again."""
+        self.drain()
         for index in list(self.may_resize):
             ref = self._refs.get(index)
             storage = None if ref is None else ref()
@@ -87,13 +98,14 @@ class Ledger:
                 self.may_resize.discard(index)
             elif _size(storage) != self.sizes[index]:
                 self.may_resize.discard(index)
-                self._died(ref)
+                self._end(ref)
                 again = self.add(storage, ref.key, self.kinds[index], self.modules[index])
                 if again is not None:
                     self.may_resize.add(again)
 
     def addresses(self, device: Any) -> dict[int, int]:
         """Records by the address of their memory, of all that lives on a device now."""
+        self.drain()
         found = {}
         for index, ref in list(self._refs.items()):
             storage = ref() if self.devices[index] == device else None
@@ -104,6 +116,7 @@ class Ledger:
     def close(self) -> None:
         """Follow nothing any more."""
         self._refs.clear()
+        self._dead.clear()
         self.live.clear()
 
     def _record(self, storage: Any, key: int, kind: int, module: Any) -> int | None:
@@ -111,7 +124,8 @@ class Ledger:
         if not size:
             return None
         index = len(self.sizes)
-        ref = _Ref(storage, self._died)
+        # The callback is no Python code: a Ctrl-C that arrived in such would be lost.
+        ref = _Ref(storage, self._dead.append)
         ref.index, ref.key = index, key
         self._refs[index] = ref
         self.live[key] = index
@@ -121,7 +135,7 @@ class Ledger:
         self.modules.append(module)
         return index
 
-    def _died(self, ref: _Ref) -> None:
+    def _end(self, ref: _Ref) -> None:
         index = ref.index
         if self._refs.pop(index, None) is not None:
             self.events.append(~index)

@@ -137,6 +137,7 @@ class Recorder:
             self.enter(FORWARD, IN_FORWARD)
 
     def _mark(self, phase: str) -> None:
+        self.ledger.drain()
         if phase != self.phase:
             self.phase = phase
             self.marks.append((len(self.ledger.events), phase))
@@ -158,6 +159,7 @@ class Recorder:
 
     def _note(self, func: Any, args: Any, kwargs: Any, made: Any) -> None:
         self.operations += 1
+        self.ledger.drain()
         task = self._graph_task()
         if task != self._task:
             self._turn(task)

@@ -131,6 +131,7 @@ class Recording:
 
     def _walk(self) -> None:
         began = time.thread_time()
+        self.recorder.ledger.drain()
         self._count(self._visit)
         self._walk_s += time.thread_time() - began
 
@@ -147,6 +148,7 @@ class Recording:
         """By torch device; once, after ``stop``."""
         began = time.thread_time()
         ledger = self.recorder.ledger
+        ledger.drain()
         if self.recorder.operations > MAX_OPERATIONS:
             self.notes.append(f"cut short after {MAX_OPERATIONS:,} operations")
         undo_detours(ledger, self.recorder.sums)
