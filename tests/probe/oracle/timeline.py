@@ -62,9 +62,9 @@ class Holding:
 
 
 def _inside_operator(_step: Step, held: Holding, _verdict: str) -> str | None:
-    """Allocated and freed within one operator, as by mkldnn's convolutions: no Python tensor, so
-    neither a dispatch mode nor anything else inside the process sees it. (A GPU's peak counters
-    do.)
+    """Allocated and freed within one operator, as by mkldnn's convolutions and LSTMs (8 MiB of the
+    lstm's 58): no Python tensor, so nothing inside the process but the profiler sees it. (A GPU's
+    peak counters do.)
     """
     return LEFT_OUT if held.inside_operator else None
 
@@ -77,8 +77,9 @@ def _buffer(step: Step, held: Holding, _verdict: str) -> str | None:
 
 
 def _copy_of_input(_step: Step, held: Holding, verdict: str) -> str | None:
-    """The batch in another precision is still the batch. The profiler says so too where the program
-    casts; where autocast does, it takes cast and convolution for one and sees the weights in it.
+    """The batch in another precision or layout is still the batch. The profiler agrees where the
+    program makes the copy; where autocast or an LSTM does, it takes copy and computation for one
+    operator and sees the weights in that.
     """
     copied = held.copy_of is not None and held.copy_of.verdict(held.born) == "input"
     return "input" if copied and verdict == "activation" else None
@@ -246,7 +247,7 @@ def _allocations(memory: MemoryProfile) -> Iterator[_Allocation]:
         elif event.tag == _EventType.TorchOp:
             if not end and _dispatched(event):
                 end = event.end_time_ns
-            if event.name == "aten::_to_copy":
+            if event.name in ("aten::_to_copy", "aten::clone"):
                 source = TensorKey.from_tensor(event.typed[1].inputs[0])
         stack += [_Allocation(child, end, source) for child in event.children]
 
