@@ -88,7 +88,8 @@ class Phase:
     """One phase of a sampled step, in the order in which they ran.
 
     Runs that repeat within a step (gradient accumulation: forward, backward, forward, backward)
-    are folded: ``before`` of the first, ``after`` of the last, the largest peak.
+    are folded: ``after`` of the last, the largest peak, and ``before`` so that each goes on where
+    the one before it has ended (the first of them: ``before`` of its first run).
     """
 
     name: str

@@ -67,13 +67,13 @@ class stage(ContextDecorator):  # noqa: N801  used like a function
     def __enter__(self) -> stage:  # noqa: PYI034  Self is not in Python 3.9
         try:
             stages = _part("stages").STAGES
+            stages.begin(self._name)
             if self._table:
                 stages.want_table()
             if "torch" in sys.modules:
                 probe = _session()
                 probe.install_hooks()
                 probe.serve()
-            stages.begin(self._name)
         except Exception as error:
             _report("stages", error)
         return self

@@ -164,7 +164,10 @@ def saved_tensors(torch: Any, outputs: list[Any]) -> Iterator[Any]:
         if kind not in names:
             names[kind] = [name for name in dir(kind) if name.startswith("_raw_saved_")]
         for name in names[kind]:
-            saved = getattr(node, name)
+            try:
+                saved = getattr(node, name)
+            except RuntimeError:  # has been gone backward through already
+                continue
             for item in saved if isinstance(saved, (tuple, list)) else (saved,):
                 data = getattr(item, "data", None)
                 if issubclass(type(data), torch.Tensor):

@@ -88,6 +88,12 @@ class Ledger:
                 self._end(ref)
             del dead[:count]
 
+    def outlived_backward(self) -> None:
+        """A backward has ended: what it made and is still there is a gradient."""
+        for index in self.live.values():
+            if self.kinds[index] == DETAIL:
+                self.kinds[index] = GRADIENT
+
     def resized(self) -> None:
         """Notice which of ``may_resize`` have been emptied, or are full again."""
         self.drain()

@@ -313,7 +313,8 @@ class Observer:
             tell(detail)
         except Exception as error:
             detail.stop()
-            self._faults.report(DETAIL, error)
+            if not _is_disturbed(error):
+                self._faults.report(DETAIL, error)
 
     def _take_count(
         self,
@@ -326,8 +327,8 @@ class Observer:
         try:
             counts = self._count(thread)
         except RuntimeError as error:
-            if "during iteration" in str(error):
-                return  # another thread was adding modules or state: next time
+            if _is_disturbed(error):
+                return
             raise
         sampler.current = counts
         self._on_count()
@@ -381,3 +382,8 @@ class Observer:
             self.add_root(root)
         now = time.perf_counter()
         self._pace.spend(now, now - began)
+
+
+def _is_disturbed(error: Exception) -> bool:
+    """Whether another thread was adding modules or state meanwhile: try again next time."""
+    return isinstance(error, RuntimeError) and "during iteration" in str(error)

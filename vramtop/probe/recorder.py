@@ -30,7 +30,7 @@ from .replay import BACKWARD, FORWARD, OTHER, ZERO_GRAD
 IN_FORWARD, IN_STEP, BETWEEN = range(3)
 """What a new storage is taken for outside backward, whatever the phase is called."""
 
-_VIEW, _MAKES, _ZEROES, _GATHERS = range(4)
+_VIEW, _MAKES, _CASTS, _ZEROES, _GATHERS = range(5)
 _MAX_DEPTH = 3
 
 
@@ -68,12 +68,17 @@ class Recorder:
         self._infra = (keys.FAKE, keys.PROXY, keys.FUNCTIONAL)
         self._does: dict[Any, int] = {}
         self._made_by: dict[int, Any] = {}
+        """Modules by the number that autograd gives to the node of an operation in forward."""
+        self._made_again: dict[int, Any] = {}
+        self._first_task = -1
         self._task = -1
         self._rule = BETWEEN
         self._differentiable = False
         self._phase_around = OTHER
 
     # What torch asks of a mode.
+
+    supports_higher_order_operators = True
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -146,8 +151,12 @@ class Recorder:
         """Backward was entered or left; nested ones are of the one around them."""
         if self._task == -1:
             self._differentiable, self._phase_around = self._grad_enabled(), self.phase
+            self._first_task = task
             self._mark(BACKWARD)
         elif task == -1:
+            self.ledger.drain()
+            if not self._differentiable:
+                self.ledger.outlived_backward()
             if self.module is not None or self._differentiable:
                 self._mark(self._phase_around)  # a gradient that the forward itself uses
             else:
@@ -171,11 +180,12 @@ class Recorder:
         if does == _GATHERS:
             self._note_gathered(args, kwargs, made)
         elif task != -1:
-            self._note_backward(func, args, made)
+            self._note_backward(func, args, made, task)
         elif does == _ZEROES and self._rule != IN_STEP and self._zeroes_gradients(args):
             return
         elif self._rule == IN_FORWARD:
-            self._note_forward(func, (args, tuple(kwargs.values())) if kwargs else args, made)
+            given = (args, tuple(kwargs.values())) if kwargs else args
+            self._note_forward(does == _CASTS, given, made)
         else:
             kind = TEMPORARY if self._rule == IN_STEP else LOOSE
             for storage in self._storages(made):
@@ -201,7 +211,7 @@ class Recorder:
         self._mark(phase)
         return True
 
-    def _note_forward(self, func: Any, given: Any, made: Any) -> None:
+    def _note_forward(self, casts: bool, given: Any, made: Any) -> None:
         flows = weighs = False
         for storage in self._storages(given):
             kind = self._kind_of_read(storage)
@@ -212,8 +222,7 @@ class Recorder:
         module = self.module
         self._made_by.setdefault(self._next_sequence() - 1, module)
         kind = ACTIVATION if flows or weighs else CONSTANT
-        is_cast = weighs and not flows and func._schema.name == "aten::_to_copy"
-        if is_cast and self._in_autocast():
+        if casts and weighs and not flows and self._in_autocast():
             kind = CACHE
         for storage in self._storages(made):
             index = self._new(storage, kind, module)
@@ -226,7 +235,7 @@ class Recorder:
         self._torch.autocast_increment_nesting()
         return bool(self._torch.autocast_decrement_nesting() > 0)
 
-    def _note_backward(self, func: Any, args: Any, made: Any) -> None:
+    def _note_backward(self, func: Any, args: Any, made: Any, task: int) -> None:
         for storage in self._storages(made):
             key = storage._cdata
             if key in self.ledger.live:
@@ -236,15 +245,24 @@ class Recorder:
             again = self._grad_enabled() and not self._differentiable
             module = self.module
             if again:
-                self._made_by.setdefault(self._next_sequence() - 1, module)
+                self._made_again.setdefault(self._next_sequence() - 1, module)
             elif module is None:
-                node = self._node()  # none in what runs between nodes, as FSDP's callbacks do
-                module = None if node is None else self._made_by.get(node._sequence_nr())
+                module = self._module_of_node(task)
             self.ledger.add(storage, key, RECOMPUTED if again else DETAIL, module)
             if func is self._add:
                 added_to = self.ledger.live.get(args[0].untyped_storage()._cdata)
                 if added_to is not None:
                     self.sums.append((len(self.ledger.events) - 1, added_to))
+
+    def _module_of_node(self, task: int) -> Any:
+        node = self._node()
+        if node is None:  # in what runs between nodes, as FSDP's callbacks do
+            return None
+        number = node._sequence_nr()
+        # Each thread counts from 0, and on CUDA a checkpoint's second forward runs on another one;
+        # it goes backward inside the backward that it is part of.
+        again = self._made_again.get(number) if task != self._first_task else None
+        return again or self._made_by.get(number)
 
     def _new(self, storage: Any, kind: int, module: Any) -> int | None:
         key = storage._cdata
@@ -286,7 +304,11 @@ class Recorder:
 
 def _what_it_does(core: Any, operation: Any) -> int:
     """Whether it can make memory at all, and what has to be known of it."""
-    schema = operation._schema
+    schema = getattr(operation, "_schema", None)
+    if schema is None:  # of higher order (flex_attention, cond)
+        return _MAKES
+    if schema.name == "aten::_to_copy":
+        return _CASTS
     if schema.name in ("aten::zero_", "aten::_foreach_zero_"):
         return _ZEROES
     if schema.name in ("fsdp::all_gather_copy_in", "fsdp::split_with_sizes_copy"):

@@ -61,6 +61,7 @@ class Recording:
         """The boundary that began the round; None while none has begun."""
         self.notes: list[str] = []
         """What the result lacks, in words for the user."""
+        self._on_error = on_error
         self._torch = torch
         self._count = count
         self._first_event = 0
@@ -219,13 +220,18 @@ class Recording:
         return known
 
     def _runs(self, module: Any) -> None:
-        self.recorder.module = module
-        if self.recorder.ledger.may_resize:
-            self.recorder.ledger.resized()
-        if module is not None:
-            self.recorder.forward_runs()
-        if self.exhausted:  # the training went on to something that no boundary tells of
-            self.stop()
+        try:
+            self.recorder.module = module
+            if self.recorder.ledger.may_resize:
+                self.recorder.ledger.resized()
+            if module is not None:
+                self.recorder.forward_runs()
+            # The training has gone on to something that no boundary tells of. In a backward, the
+            # engine would put back what was taken off.
+            if self.exhausted and self._torch._C._current_graph_task_id() == -1:
+                self.stop()
+        except Exception as error:  # never into the user's forward
+            self._on_error(error)
 
 
 def _paths(roots: list[Any]) -> dict[int, tuple[str, str]]:

@@ -277,7 +277,9 @@ def _fold_once(runs: list[PhaseRun]) -> bool:
     for length in range(1, _LONGEST_PATTERN + 1):
         last, before = runs[-length:], runs[-2 * length : -length]
         if [run.name for run in last] == [run.name for run in before]:
-            for first, again in zip(before, last):
+            for place, (first, again) in enumerate(zip(before, last)):
+                if place:  # each goes on where the one before it has ended
+                    first.before_bytes = again.before_bytes
                 first.repeated_by(again)
             del runs[-length:]
             return True

@@ -19,6 +19,7 @@ from .counters import AllocatorReader
 
 _MIB = 1 << 20
 _SEPARATOR = " / "
+_MAX_DEPTH = 8
 
 Level = tuple[int, int]
 """Bytes now, and the most there has ever been."""
@@ -48,9 +49,9 @@ class StageRecord:
 class _Running:
     """A stage on the stack of its thread."""
 
-    def __init__(self, path: str, levels: dict[str, Level]) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.levels = levels
+        self.levels: dict[str, Level] = {}
         self.began = time.perf_counter()
         self.inner: dict[str, int] = {}
 
@@ -70,7 +71,15 @@ class Stages:
         """A stage begins on this thread."""
         stack = self._stack()
         path = f"{stack[-1].path}{_SEPARATOR}{name}" if stack else name
-        stack.append(_Running(path, self._levels()))
+        # First of all, so that each end finds its own beginning whatever goes wrong here.
+        running = _Running(path)
+        stack.append(running)
+        if len(stack) <= _MAX_DEPTH:
+            running.levels = self._levels()
+            for device in running.levels:
+                self._record(device, path)
+        else:
+            running.path = stack[-2].path  # paths are not to grow for ever
 
     def end(self) -> None:
         """The innermost stage of this thread ends."""
@@ -79,19 +88,23 @@ class Stages:
             return
         running = stack.pop()
         seconds = time.perf_counter() - running.began
-        for device, after in self._levels().items():
-            before = running.levels.get(device, (0, 0))
-            key = (device, running.path)
-            record = self._records.get(key)
+        for device, after in self._levels().items() if running.levels else ():
+            record = self._record(device, running.path)
             if record is None:
-                if len(self._records) >= MAX_STAGES:
-                    continue
-                record = self._records[key] = StageRecord(device, running.path)
+                continue
+            before = running.levels.get(device, (0, 0))
             most = record.ended(before, after, running.inner.get(device, 0), seconds)
             if stack:
                 around = stack[-1].inner
                 around[device] = max(around.get(device, 0), most)
         self.changes += 1
+
+    def _record(self, device: str, path: str) -> StageRecord | None:
+        """The record of a stage, made as it begins: the outer ones come first."""
+        record = self._records.get((device, path))
+        if record is None and len(self._records) < MAX_STAGES:
+            record = self._records[device, path] = StageRecord(device, path)
+        return record
 
     def message(self) -> dict[str, Any]:
         """The ``stages`` message."""
@@ -107,9 +120,12 @@ class Stages:
                     "peak_bytes": record.peak_bytes,
                     "seconds": round(record.seconds, 6),
                 }
-                for record in list(self._records.values())
+                for record in self._ended()
             ],
         }
+
+    def _ended(self) -> list[StageRecord]:
+        return [record for record in list(self._records.values()) if record.calls]
 
     def want_table(self) -> None:
         """Print the table on stderr when the process ends."""
@@ -119,10 +135,11 @@ class Stages:
 
     def table(self) -> str:
         """The stages as text, in MiB; empty without any."""
-        if not self._records:
+        records = self._ended()
+        if not records:
             return ""
         rows = [("stage", "device", "calls", "before", "change", "after", "peak", "last s")]
-        for record in self._records.values():
+        for record in records:
             change = record.after_bytes - record.before_bytes
             rows.append(
                 (
