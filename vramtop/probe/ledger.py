@@ -55,7 +55,7 @@ class Ledger:
         self.devices: list[Any] = []
         self.kinds: list[int] = []
         self.modules: list[Any] = []
-        """The id of the module whose forward or backward made it, a path, or None."""
+        """The id of the module whose forward or backward made it, or None."""
         self.events: list[int] = []
         self.before: list[int] = []
         self.live: dict[int, int] = {}
@@ -151,6 +151,7 @@ class Ledger:
 
 def _size(storage: Any) -> int:
     size: int = storage.nbytes()
-    if storage.device.type == "cuda":
+    kind = storage.device.type
+    if kind == "cuda":
         size = -(-size // _CUDA_BLOCK_BYTES) * _CUDA_BLOCK_BYTES
-    return size
+    return 0 if kind == "meta" else size

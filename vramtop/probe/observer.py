@@ -5,6 +5,7 @@ Everything here runs in hooks on training threads; the server only reads what wa
 
 from __future__ import annotations
 
+import sys
 import time
 from _thread import get_ident
 from typing import Any, Callable
@@ -124,6 +125,13 @@ class Observer:
         records = [r for r in list(self._optimizers.values()) if r.description]
         records.sort(key=lambda record: -record.steps)
         return [record.job() for record in records[:_MAX_JOB_OBJECTS]]
+
+    def reap(self) -> None:
+        """Take back what recordings of threads that have ended left in torch."""
+        alive = sys._current_frames()
+        for thread, detail in list(self._details.items()):
+            if detail.is_recording and thread not in alive:
+                detail.stop()
 
     # Set-up.
 

@@ -201,6 +201,7 @@ class Session:
     def sample(self) -> dict[str, Any]:
         """A sample of now, without ``dropped``."""
         began = time.thread_time()
+        self.observer.reap()
         if self.observer.knows_nothing:
             for module in self._search.roots():
                 self.observer.add_root(module)
