@@ -63,6 +63,11 @@ def count(
     return totals
 
 
+def is_disturbed(error: Exception) -> bool:
+    """Whether another thread was adding modules or state during a count: try again next time."""
+    return isinstance(error, RuntimeError) and "during iteration" in str(error)
+
+
 def modules_of(roots: Iterable[Any]) -> Iterator[Any]:
     """Every module under the roots, once, in the order in which they were put together."""
     seen: set[int] = set()

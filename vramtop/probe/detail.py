@@ -33,7 +33,8 @@ class Detail:
     """The detailed samples of one training thread.
 
     ``count`` walks over what the thread trains and calls the visitor it is given, ``roots`` are
-    the thread's modules; ``on_result`` gets a round's details and what could not be told apart.
+    the thread's modules, ``add_root`` takes one that was not known; ``on_result`` gets a round's
+    details and what could not be told apart.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Detail:
         pace: DetailPace,
         count: Callable[[Visit], Any],
         roots: Callable[[], list[Any]],
+        add_root: Callable[[Any], None],
         on_result: Callable[[dict[str, DeviceDetail], list[str]], None],
     ) -> None:
         self.sizes_at: dict[Boundary, dict[str, Sizes]] = {}
@@ -52,6 +54,7 @@ class Detail:
         self._pace = pace
         self._count = count
         self._roots = roots
+        self._add_root = add_root
         self._on_result = on_result
         self._recording: Recording | CoarseRecording | None = None
         self._forwards = self._steps = 0
@@ -156,7 +159,9 @@ class Detail:
             return
         reason = why_not(self._torch)
         if reason is None:
-            self._recording = Recording(self._torch, self._count, self._roots(), self._failed)
+            self._recording = Recording(
+                self._torch, self._count, self._roots(), self._add_root, self._failed
+            )
         else:
             self._recording = CoarseRecording(self._torch, self._count, reason)
         self._stepper, self._has_stepped = None, False

@@ -17,10 +17,12 @@ class Gate:
         self.thread: int | None = None
         """The thread that trains, None while it is not known or there are several."""
         self.busy = True
-        """A step is being sampled or recorded."""
+        """A step is being sampled or recorded, or several threads train."""
         self.wanted_at = 0.0
         """When the next one may begin, in seconds of ``time.perf_counter``."""
         self.last = NOWHERE
         """The last boundary, whether or not anything was done there."""
         self.known: frozenset[Boundary] = frozenset()
         """Where a count has been taken: anywhere else is something new."""
+        self.steps: dict[int, int] = {}
+        """How often each optimizer has stepped, by its id."""

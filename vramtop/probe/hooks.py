@@ -40,8 +40,8 @@ class Hook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
-class BoundaryHook(Hook):
-    """One that mostly has nothing to do but to leave word that it was passed."""
+class BeginHook(Hook):
+    """Something begins: mostly there is nothing to do but to leave word that it was passed."""
 
     def __init__(self, listener: Listener, gate: Gate, what: str) -> None:
         super().__init__(listener)
@@ -55,35 +55,43 @@ class BoundaryHook(Hook):
         gate = self._gate
         gate.last = boundary = (self._what, id(module))
         is_new = boundary not in gate.known
-        if is_new or gate.busy or gate.thread != get_ident() or perf_counter() >= gate.wanted_at:
+        if is_new or gate.busy or perf_counter() >= gate.wanted_at or gate.thread != get_ident():
             self._listener(module, *rest)
 
 
-class StepEndHook(BoundaryHook):
-    """Every step is counted: ``count(optimizer)``."""
+class EndHook(BeginHook):
+    """What has begun unheard ends unheard."""
 
-    def __init__(self, listener: Listener, gate: Gate, count: Callable[[Any], None]) -> None:
-        super().__init__(listener, gate, STEP_ENDS)
-        self._count = count
+    def __call__(self, module: Any, *rest: Any) -> None:
+        """As torch calls it."""
+        if torch.compiler.is_compiling():
+            return
+        gate = self._gate
+        gate.last = boundary = (self._what, id(module))
+        if gate.busy or boundary not in gate.known:
+            self._listener(module, *rest)
+
+
+class StepEndHook(EndHook):
+    """Every step is counted."""
 
     def __call__(self, module: Any, *rest: Any) -> None:
         """As torch calls it."""
         if not torch.compiler.is_compiling():
-            self._count(module)
+            steps, key = self._gate.steps, id(module)
+            steps[key] = steps.get(key, 0) + 1
             super().__call__(module, *rest)
 
 
-def hook_optimizers(
-    before: Listener, after: Listener, gate: Gate, count: Callable[[Any], None]
-) -> None:
+def hook_optimizers(before: Listener, after: Listener, gate: Gate) -> None:
     """Hear of every step of every optimizer, existing and future."""
     from torch.optim.optimizer import (
         register_optimizer_step_post_hook,
         register_optimizer_step_pre_hook,
     )
 
-    register_optimizer_step_pre_hook(BoundaryHook(before, gate, STEP_BEGINS))
-    register_optimizer_step_post_hook(StepEndHook(after, gate, count))
+    register_optimizer_step_pre_hook(BeginHook(before, gate, STEP_BEGINS))
+    register_optimizer_step_post_hook(StepEndHook(after, gate, STEP_ENDS))
 
 
 def hook_root(module: Any, before: Listener, after: Listener, gate: Gate) -> list[Any]:
@@ -93,10 +101,8 @@ def hook_root(module: Any, before: Listener, after: Listener, gate: Gate) -> lis
     """
     if issubclass(type(module), torch.jit.ScriptModule):
         return []
-    begins, ends = (
-        BoundaryHook(before, gate, FORWARD_BEGINS),
-        BoundaryHook(after, gate, FORWARD_ENDS),
-    )
+    begins = BeginHook(before, gate, FORWARD_BEGINS)
+    ends = EndHook(after, gate, FORWARD_ENDS)
     return [
         module.register_forward_pre_hook(begins, with_kwargs=True),
         module.register_forward_hook(ends, with_kwargs=True),

@@ -13,11 +13,15 @@ torch: Any = sys.modules["torch"]
 class ModuleStack:
     """The modules whose forwards are running on one thread and in its backwards, by id.
 
-    ``on_change`` hears of the innermost one (None when all have ended), on entry and exit.
+    ``on_change`` hears of the innermost one (None when all have ended), on entry and exit;
+    ``on_outermost`` gets a module itself that runs in no other, outside backward.
     """
 
-    def __init__(self, on_change: Callable[[Any], None]) -> None:
+    def __init__(
+        self, on_change: Callable[[Any], None], on_outermost: Callable[[Any], None]
+    ) -> None:
         self._on_change = on_change
+        self._on_outermost = on_outermost
         self._running: list[int] = []
         self._thread = get_ident()
         self._handles: list[Any] = []
@@ -46,6 +50,8 @@ class ModuleStack:
     def _enter(self, module: Any, _args: Any) -> None:
         if torch.compiler.is_compiling() or not self._is_ours():
             return
+        if not self._running and torch._C._current_graph_task_id() == -1:
+            self._on_outermost(module)
         self._running.append(id(module))
         self.names[id(module)] = type(module).__name__
         self._on_change(id(module))

@@ -11,7 +11,7 @@ from _thread import get_ident
 from typing import Any, Callable
 
 from . import boundaries, describe
-from .accounting import Counts, Visit, count
+from .accounting import Counts, Visit, count, is_disturbed
 from .detail import PART as DETAIL
 from .detail import Detail
 from .discovery import holds_all, parameters_of, roots_holding
@@ -36,9 +36,8 @@ class Observer:
     """The training side of the probe.
 
     ``on_activity`` is called at the first hook of a process (again after a fork) and says whether
-    this process is a training at all; ``on_count`` is called at each counted
-    boundary, ``on_sampled`` is called when a sampled step has ended, ``on_detail`` gets what a
-    step recorded in detail has told.
+    this process is a training at all; ``on_count`` is called at each counted boundary,
+    ``on_sampled`` when a sampled step has ended; ``on_detail`` gets what a recorded one has told.
     """
 
     def __init__(
@@ -138,7 +137,7 @@ class Observer:
     def install_hooks(self) -> None:
         """Put the global hooks in, once a process."""
         before, after = self._guarded(self._step_begins), self._guarded(self._step_ends)
-        hook_optimizers(before, after, self.gate, self._step_counted)
+        hook_optimizers(before, after, self.gate)
         self._first_forward = FirstForward(self._guarded(self._first_forward_begins))
 
     def forked(self) -> None:
@@ -148,6 +147,7 @@ class Observer:
             detail.stop()
         self._samplers, self._details = {}, {}
         self.gate.thread, self.gate.busy = None, True
+        self.gate.steps.clear()
         self._clock = StepClock()
         for record in self._roots.values():
             for handle in record.handles:
@@ -177,7 +177,7 @@ class Observer:
         """Count an optimizer's parameters, gradients and state."""
         record = self._optimizers.get(id(optimizer))
         if record is None:
-            record = OptimizerRecord(optimizer, self._optimizers, self._forget)
+            record = OptimizerRecord(optimizer, self._optimizers, self._forget, self.gate.steps)
             record.describe(lambda: describe.optimizer(optimizer), self._faults)
             self._optimizers[id(optimizer)] = record
         return record
@@ -200,8 +200,10 @@ class Observer:
             self.gate.busy, self.gate.wanted_at = False, float("inf")
             return
         samplers, details = list(self._samplers.values()), list(self._details.values())
-        self.gate.busy = any(s.sampling or s.outer is not None for s in samplers) or any(
-            detail.is_recording for detail in details
+        self.gate.busy = (
+            len(samplers) != 1
+            or any(sampler.sampling or sampler.outer is not None for sampler in samplers)
+            or any(detail.is_recording for detail in details)
         )
         self.gate.known = samplers[0].known if len(samplers) == 1 else frozenset()
         self.gate.wanted_at = min(self._pace.due_at(), self.detail_pace.due_at())
@@ -210,12 +212,7 @@ class Observer:
         for sampler in list(self._samplers.values()):
             sampler.forget(target)
         self.gate.known = frozenset(b for b in self.gate.known if b[1] != target)
-
-    def _step_counted(self, optimizer: Any) -> None:
-        record = self._optimizers.get(id(optimizer))
-        if record is not None:
-            record.steps += 1
-            self._clock.tick(time.perf_counter(), record.steps)
+        self.gate.steps.pop(target, None)
 
     def _is_training(self) -> bool:
         if self._active is None:
@@ -270,7 +267,10 @@ class Observer:
 
     def _step_ends(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer))
-        if record is not None and not self._in_backward():
+        if record is None:
+            return
+        self._clock.tick(time.perf_counter(), record.steps)
+        if not self._in_backward():
             boundary = (boundaries.STEP_ENDS, id(optimizer))
             sampler = self._sampler()
             self._tell_detail(lambda detail: detail.step_ends(boundary, record.target))
@@ -292,7 +292,8 @@ class Observer:
                 self.detail_pace,
                 lambda visit: self._count(thread, visit),
                 lambda: self._roots_of(thread),
-                self._on_detail,
+                self.add_root,
+                self._detailed,
             )
             self.gate.thread = None if self._samplers else thread
             sampler = self._samplers[thread] = Sampler(self._pace, self._sampled)
@@ -321,7 +322,7 @@ class Observer:
             tell(detail)
         except Exception as error:
             detail.stop()
-            if not _is_disturbed(error):
+            if not is_disturbed(error):
                 self._faults.report(DETAIL, error)
 
     def _take_count(
@@ -335,7 +336,7 @@ class Observer:
         try:
             counts = self._count(thread)
         except RuntimeError as error:
-            if _is_disturbed(error):
+            if is_disturbed(error):
                 return
             raise
         sampler.current = counts
@@ -360,6 +361,12 @@ class Observer:
             gradients=not shared,
             visit=visit,
         )
+
+    def _detailed(self, details: dict[str, DeviceDetail], notes: list[str]) -> None:
+        threads = {r.owner for r in list(self._optimizers.values())} - {None}
+        if len(threads) > 1:
+            notes = [*notes, f"one of {len(threads)} training threads"]
+        self._on_detail(details, notes)
 
     def _sampled(self) -> None:
         self._on_sampled()
@@ -390,8 +397,3 @@ class Observer:
             self.add_root(root)
         now = time.perf_counter()
         self._pace.spend(now, now - began)
-
-
-def _is_disturbed(error: Exception) -> bool:
-    """Whether another thread was adding modules or state meanwhile: try again next time."""
-    return isinstance(error, RuntimeError) and "during iteration" in str(error)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 
-WATCHED_BUDGET = 0.004
-UNWATCHED_BUDGET = 0.002
-DETAIL_BUDGET = 0.005
-"""The watched budgets together stay under one hundredth."""
+WATCHED_BUDGET = 0.002
+UNWATCHED_BUDGET = 0.0005
+DETAIL_BUDGET = 0.004
+"""With what the hooks and the server take, the watched ones stay under one hundredth."""
 DETAIL_FLOOR_S = 1.0
 WATCHED_FLOOR_S = 0.1
 UNWATCHED_FLOOR_S = 1.0

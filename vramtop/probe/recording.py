@@ -54,6 +54,7 @@ class Recording:
         torch: Any,
         count: Callable[[accounting.Visit], Any],
         roots: list[Any],
+        add_root: Callable[[Any], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         self.recorder = Recorder(torch, on_error)
@@ -67,7 +68,8 @@ class Recording:
         self._first_event = 0
         self._boundaries: list[tuple[int, Boundary]] = []
         self._parameters: dict[int, Any] = {}
-        self._modules = ModuleStack(self._runs)
+        self._modules = ModuleStack(self._runs, self._outermost)
+        self._add_root = add_root
         self._paths = _paths(roots)
         self._opened_at = time.perf_counter()
         self._running = False
@@ -233,14 +235,24 @@ class Recording:
         except Exception as error:  # never into the user's forward
             self._on_error(error)
 
+    def _outermost(self, module: Any) -> None:
+        """A forward that is in no other: perhaps of a model that no optimizer leads to."""
+        try:
+            if id(module) not in self._paths and next(module.parameters(), None) is not None:
+                self._add_root(module)
+                self._paths.update(_paths([module], type(module).__name__))
+                self._walk()
+        except Exception as error:  # never into the user's forward
+            self._on_error(error)
 
-def _paths(roots: list[Any]) -> dict[int, tuple[str, str]]:
+
+def _paths(roots: list[Any], start_of_one: str = "") -> dict[int, tuple[str, str]]:
     """Dotted path and class name of every module, by id; of several roots with their class."""
     found: dict[int, tuple[str, str]] = {}
     starts: list[str] = []
     for root in roots:
         inner = unwrapped(root)
-        start = "" if len(roots) == 1 else type(inner).__name__
+        start = start_of_one if len(roots) == 1 else type(inner).__name__
         starts.append(start)
         if starts.count(start) > 1:
             start = f"{start}#{starts.count(start)}"

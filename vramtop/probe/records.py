@@ -64,11 +64,23 @@ class RootRecord(Record):
 class OptimizerRecord(Record):
     """An optimizer, and how often it has stepped since the probe knows it."""
 
-    def __init__(self, target: Any, table: dict[int, Any], on_death: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        target: Any,
+        table: dict[int, Any],
+        on_death: Callable[[int], None],
+        steps: dict[int, int],
+    ) -> None:
         super().__init__(target, table, on_death)
-        self.steps = 0
         self.rooted = False
         """The modules with its parameters have been looked for."""
+        self._key = id(target)
+        self._steps = steps
+
+    @property
+    def steps(self) -> int:
+        """Steps so far."""
+        return self._steps.get(self._key, 0)
 
     def job(self) -> dict[str, Any]:
         """Its entry in a job message."""

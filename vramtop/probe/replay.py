@@ -295,8 +295,10 @@ def told(runs: list[PhaseRun]) -> list[PhaseRun]:
     kept: list[PhaseRun] = []
     skipped: PhaseRun | None = None
     for run in runs:
-        names = [earlier.name for earlier in kept[-2:]]
-        is_rest = run.name == FORWARD and names == [FORWARD, ZERO_GRAD]
+        names = [earlier.name for earlier in kept]
+        while len(names) > 1 and names[-1] == names[-2] == ZERO_GRAD:
+            names.pop()
+        is_rest = run.name == FORWARD and names[-2:] == [FORWARD, ZERO_GRAD]
         if (run.name == OTHER or is_rest or _is_flat(run)) and _is_small(run):
             skipped = skipped or run
             continue
