@@ -1,4 +1,4 @@
-"""Training with an evaluation of several batches after every second step."""
+"""Training with an evaluation of several batches after every third step."""
 
 import parts
 import torch
@@ -14,7 +14,7 @@ for step in range(STEPS):
     loss.backward()
     optimizer.step()
     proof.loss(loss)
-    if step % 2:
+    if step % 3 == 0:
         model.eval()
         with torch.no_grad():
             proof.loss(*(parts.loss_of(model, *parts.images()) for _ in range(3)))
