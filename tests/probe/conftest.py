@@ -151,7 +151,7 @@ def own_probe():
     """The probe in this very process, counting at every boundary."""
     import torch  # noqa: F401
 
-    from vramtop.probe import observer
+    from vramtop.probe import discovery
     from vramtop.probe.session import session
 
     directory = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
@@ -159,8 +159,8 @@ def own_probe():
     os.environ["VRAMTOP_RUNTIME_DIR"] = str(directory)
     try:
         probe = session()
-        probe.pace.due = lambda now: True
-        observer._SEARCH_SPACING_S = 0.0  # a process that trains so many models is no training
+        probe.pace.due_at = lambda: 0.0
+        discovery._SEARCH_SPACING_S = 0.0  # a process that trains so many models is no training
         probe.install_hooks()
         assert probe.serve()
     finally:

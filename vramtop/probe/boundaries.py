@@ -6,6 +6,7 @@ FORWARD_BEGINS = "forward begins"
 FORWARD_ENDS = "forward ends"
 STEP_BEGINS = "step begins"
 STEP_ENDS = "step ends"
+ALL = (FORWARD_BEGINS, FORWARD_ENDS, STEP_BEGINS, STEP_ENDS)
 
 Boundary = tuple[str, int]
 """What happened, and to which object (its id)."""

@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import gc
+import time
 from typing import Any, Callable
 
 from .accounting import modules_of
+from .pace import Pace
+from .records import OptimizerRecord
 
 _MAX_ROOTS = 16
+_FREE_SEARCHES = 8
+_SEARCH_SPACING_S = 5.0
+
+
+class RootFinder:
+    """Finds the roots of optimizers, each once; many new optimizers do not mean many searches."""
+
+    def __init__(self, torch: Any, pace: Pace) -> None:
+        self._torch = torch
+        self._pace = pace
+        self._searches = 0
+        self._searched_at = 0.0
+
+    def find(self, optimizer: Any, record: OptimizerRecord, known: list[Any]) -> list[Any]:
+        """The roots of an optimizer's parameters; empty if known ones hold them, or for now."""
+        began = time.perf_counter()
+        wanted = parameters_of(optimizer)
+        if holds_all(known, wanted):
+            record.rooted = True
+            return []
+        if self._searches >= _FREE_SEARCHES and began - self._searched_at < _SEARCH_SPACING_S:
+            return []  # its parameters are counted all the same; looked for at a later step
+        record.rooted = True
+        self._searches += 1
+        self._searched_at = began
+        found = roots_holding(self._torch, wanted)
+        now = time.perf_counter()
+        self._pace.spend(now, now - began)
+        return found
 
 
 def parameters_of(optimizer: Any) -> list[Any]:

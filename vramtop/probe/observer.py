@@ -14,7 +14,7 @@ from . import boundaries, describe
 from .accounting import Counts, Visit, count, is_disturbed
 from .detail import PART as DETAIL
 from .detail import Detail
-from .discovery import holds_all, parameters_of, roots_holding
+from .discovery import RootFinder
 from .faults import Faults
 from .gate import Gate
 from .hooks import FirstForward, hook_optimizers, hook_root
@@ -27,8 +27,6 @@ from .sizes import OpenSizes, add, join
 from .steps import StepClock
 
 _DESCRIPTION_AGE_S = 60.0
-_FREE_SEARCHES = 8
-_SEARCH_SPACING_S = 5.0
 _MAX_JOB_OBJECTS = 16
 
 
@@ -64,10 +62,10 @@ class Observer:
         self._optimizers: dict[int, OptimizerRecord] = {}
         self._samplers: dict[int, Sampler] = {}
         self._details: dict[int, Detail] = {}
+        self._uncounted: set[boundaries.Boundary] = set()
         self._first_forward: FirstForward | None = None
         self._clock = StepClock()
-        self._searches = 0
-        self._searched_at = 0.0
+        self._finder = RootFinder(torch, pace)
         self._described_at = 0.0
 
     # What the server reads, on its own thread.
@@ -205,10 +203,17 @@ class Observer:
             or any(sampler.sampling or sampler.outer is not None for sampler in samplers)
             or any(detail.is_recording for detail in details)
         )
-        self.gate.known = samplers[0].known if len(samplers) == 1 else frozenset()
+        self.gate.known = (
+            (samplers[0].known | self._uncounted) if len(samplers) == 1 else frozenset()
+        )
         self.gate.wanted_at = min(self._pace.due_at(), self.detail_pace.due_at())
 
+    def _never_counted(self, target: Any) -> None:
+        # A root inside a root, an optimizer inside backward: to be let through from now on.
+        self._uncounted |= {(what, id(target)) for what in boundaries.ALL}
+
     def _forget(self, target: int) -> None:
+        self._uncounted = {b for b in self._uncounted if b[1] != target}
         for sampler in list(self._samplers.values()):
             sampler.forget(target)
         self.gate.known = frozenset(b for b in self.gate.known if b[1] != target)
@@ -234,6 +239,7 @@ class Observer:
         sampler = self._sampler()
         outer = sampler.outer
         if outer is not None and outer is not record and outer.target() is not None:
+            self._never_counted(module)
             return
         sampler.outer = record
         boundary = (boundaries.FORWARD_BEGINS, id(module))
@@ -257,8 +263,12 @@ class Observer:
     def _step_begins(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer)) or self.add_optimizer(optimizer)
         if not record.rooted:
-            self._find_roots(optimizer, record)
-        if not self._in_backward():
+            known = [m for m in (r.target() for r in list(self._roots.values())) if m is not None]
+            for root in self._finder.find(optimizer, record, known):
+                self.add_root(root)
+        if self._in_backward():
+            self._never_counted(optimizer)
+        else:
             sampler = self._sampler()
             sampler.outer = None
             boundary = (boundaries.STEP_BEGINS, id(optimizer))
@@ -299,9 +309,13 @@ class Observer:
             sampler = self._samplers[thread] = Sampler(self._pace, self._sampled)
         return sampler
 
+    def _of(self, thread: int, table: dict[int, Any]) -> list[Any]:
+        # What nobody has used yet is the one thread's, where there is only one.
+        owners = (thread, None) if len(self._samplers) == 1 else (thread,)
+        return [record for record in list(table.values()) if record.owner in owners]
+
     def _roots_of(self, thread: int) -> list[Any]:
-        records = [r for r in list(self._roots.values()) if r.owner in (thread, None)]
-        targets = [r.target() for r in records if not r.inner]
+        targets = [r.target() for r in self._of(thread, self._roots) if not r.inner]
         return [module for module in targets if module is not None]
 
     # A step's recording begins after the count at its beginning and ends before the one at its
@@ -348,8 +362,7 @@ class Observer:
     def _count(self, thread: int, visit: Visit | None = None) -> Counts:
         # Only what this thread trains: the gradients of another thread's model may be in the
         # hands of its backward right now.
-        roots = [r for r in list(self._roots.values()) if r.owner in (thread, None)]
-        optimizers = [r for r in list(self._optimizers.values()) if r.owner in (thread, None)]
+        roots, optimizers = self._of(thread, self._roots), self._of(thread, self._optimizers)
         shared = any(record.shared for record in [*roots, *optimizers])
         if shared:
             self._faults.say("the gradients' count", "several threads train the same model")
@@ -380,20 +393,3 @@ class Observer:
         module = record.target()
         if module is not None:
             record.describe(lambda: describe.model(self._torch, module), self._faults)
-
-    def _find_roots(self, optimizer: Any, record: OptimizerRecord) -> None:
-        began = time.perf_counter()
-        wanted = parameters_of(optimizer)
-        known = [m for m in (r.target() for r in list(self._roots.values())) if m is not None]
-        if holds_all(known, wanted):
-            record.rooted = True
-            return
-        if self._searches >= _FREE_SEARCHES and began - self._searched_at < _SEARCH_SPACING_S:
-            return  # its parameters are counted all the same; looked for at a later step
-        record.rooted = True
-        self._searches += 1
-        self._searched_at = began
-        for root in roots_holding(self._torch, wanted):
-            self.add_root(root)
-        now = time.perf_counter()
-        self._pace.spend(now, now - began)

@@ -14,6 +14,8 @@ WATCHED_FLOOR_S = 0.1
 UNWATCHED_FLOOR_S = 1.0
 _SPAN_S = 10.0
 _MAX_SLOWDOWN = 16
+_MAX_NEWS = 32
+"""New models and optimizers come seldom; of a program that makes them all the time some wait."""
 
 
 class Pace:
@@ -27,14 +29,20 @@ class Pace:
         self._cost_s = 0.0
         self._slowdown = 1
         self._spent: deque[tuple[float, float]] = deque(maxlen=256)
+        self._news: deque[float] = deque()
 
     def due(self, now: float) -> bool:
         """Whether a sampled step may begin at ``now`` (seconds of ``time.perf_counter``)."""
         return now >= self.due_at()
 
-    def affords(self, now: float) -> bool:
-        """Whether the budget of the last seconds has something left."""
-        return self.overhead(now) < self.budget
+    def affords_news(self, now: float) -> bool:
+        """Whether a boundary never passed before may be counted at once; counts how many."""
+        while self._news and now - self._news[0] > _SPAN_S:
+            self._news.popleft()
+        if len(self._news) >= _MAX_NEWS:
+            return False
+        self._news.append(now)
+        return True
 
     def due_at(self) -> float:
         """From when on a sampled step may begin."""

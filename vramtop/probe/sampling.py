@@ -65,9 +65,9 @@ class Sampler:
         """
         self.boundary = boundary
         if not self.sampling:
-            is_new = boundary not in self._by_boundary and self._pace.affords(now)
+            is_new = boundary not in self._by_boundary and self._pace.affords_news(now)
             if self._ended >= _FIRST_STEPS and not is_new and not self._pace.due(now):
-                self.current = self._by_boundary.get(boundary, self.current)
+                self.current = self._by_boundary.setdefault(boundary, self.current)
                 return False
             self._open(boundary, target, now)
         elif boundary[0] in (FORWARD_BEGINS, FORWARD_ENDS):

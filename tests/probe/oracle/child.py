@@ -34,10 +34,10 @@ def profile() -> None:
 
 def train() -> None:
     """Train, and have the injected probe record one step of each cell in detail."""
-    from _vramtop_injected.probe import observer
+    from _vramtop_injected.probe import discovery
     from _vramtop_injected.probe.session import session
 
-    observer._SEARCH_SPACING_S = 0.0  # a process that trains so many models is no training
+    discovery._SEARCH_SPACING_S = 0.0  # a process that trains so many models is no training
     wanted: list[bool] = []
     pace = session().observer.detail_pace
     pace.due = lambda: bool(wanted) and wanted.pop()
