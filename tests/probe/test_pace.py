@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 
+from vramtop.probe import pace as pace_module
 from vramtop.probe.history import MAX_POINTS, History
-from vramtop.probe.pace import Pace
+from vramtop.probe.pace import DetailPace, Pace
 from vramtop.probe.sampling import Sampler
 from vramtop.probe.steps import StepClock
 
@@ -102,3 +106,82 @@ def test_rate_of_steps():
     assert slow.rate(61.0) == pytest.approx(1 / 60)
     slow.restart()
     assert slow.rate(62.0) is None
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """``at(seconds)`` sets the clocks that the pace reads: the world's, and another since 40 s."""
+    now = [0.0]
+    clocks = SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0] - 40)
+    monkeypatch.setattr(pace_module, "time", clocks)
+    return lambda seconds: now.__setitem__(0, seconds)
+
+
+def recorded(pace, cost_s):
+    pace.begin()
+    pace.end(cost_s)
+
+
+def test_nothing_is_recorded_while_nobody_watches(at):
+    at(1e9)
+    pace = DetailPace()
+    assert not pace.due()
+    assert pace.due_at() == float("inf")
+    pace.watched = True
+    assert pace.due()
+    assert pace.due_at() <= 1e9 - 40
+    recorded(pace, 0.001)
+    pace.watched = False
+    at(2e9)
+    assert not pace.due()
+    assert pace.overhead == 0.0
+
+
+def test_at_most_one_recording_a_second(at):
+    pace = DetailPace()
+    pace.watched = True
+    recordings = 0
+    for step in range(1000):  # ten seconds of steps
+        at(1e9 + step * 0.01)
+        if pace.due():
+            recordings += 1
+            recorded(pace, 0.0001)
+    assert recordings == 10
+
+
+@pytest.mark.parametrize("cost_s", [0.0001, 0.004, 0.011, 0.07, 1.0])
+def test_dearer_recordings_come_more_seldom(at, cost_s):
+    pace = DetailPace()
+    pace.watched = True
+    begun = []
+    for second in range(5000):
+        at(1e9 + second)
+        if pace.due():
+            begun.append(second)
+            recorded(pace, cost_s)
+    (spacing_s,) = {later - earlier for earlier, later in pairwise(begun[1:])}
+    assert spacing_s in {1 << power for power in range(11)}
+    assert cost_s / spacing_s <= 0.005  # half of the hundredth that all watching may cost
+    assert spacing_s == 1 or cost_s / spacing_s > 0.001  # and no more seldom than that asks for
+    assert pace.overhead == pytest.approx(cost_s / spacing_s)
+    last = 1e9 + begun[-1]
+    at(last)
+    assert pace.due_at() + 40 == pytest.approx(last + spacing_s - last % spacing_s)
+
+
+def test_ranks_begin_at_the_same_time(at):
+    # Each notices at its own steps, which come at other moments, that a slot has begun; what a
+    # recording costs each is not quite the same.
+    ranks = [DetailPace() for _ in range(4)]
+    slots = [[] for _ in ranks]
+    for step in range(3000):
+        for rank, pace in enumerate(ranks):
+            now = 1e9 + step * 0.05 + rank * 0.01
+            at(now)
+            pace.watched = True
+            if pace.due():
+                slots[rank].append(int(now // 4))
+                recorded(pace, 0.012 + 0.001 * rank)
+    settled = [found[2:] for found in slots]
+    assert settled[0]
+    assert all(found == settled[0] for found in settled)
