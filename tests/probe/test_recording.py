@@ -316,6 +316,49 @@ def test_nothing_is_left_behind_if_it_ends_inside_backward(record, monkeypatch):
     assert torch._C._len_torch_dispatch_stack() == 0
 
 
+INFERENCE_MODE = """
+import sys
+import torch
+from torch import nn
+from vramtop.probe import pace
+from vramtop.probe.session import session
+
+now = [True]
+pace.DetailPace.due = lambda self: now[0]
+pace.DetailPace.due_at = lambda self: 0.0
+probe = session()
+probe.install_hooks()
+probe.watched(0.1)
+model = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+is_recording = lambda: any(d.is_recording for d in probe.observer._details.values())
+seen = set()
+for epoch in range(12):
+    now[0] = True
+    for step in range(2 + epoch % 3):
+        model(torch.ones(4, 8)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    before = is_recording()
+    now[0] = epoch % 2 == 0
+    with torch.inference_mode():
+        for _ in range(1 + epoch % 3):
+            model(torch.ones(4, 8))
+    seen.add((before, is_recording()))
+    assert torch.zeros(3).sum() == 0
+print(sorted(seen), probe.faults.messages)
+"""
+
+
+def test_inference_mode_ends_as_it_began(run):
+    # It puts back what the thread had on when it began: a mode must not have been taken off
+    # inside, else the next operation finds none and ends the program.
+    code, out, err = run(INFERENCE_MODE, probed=False, PYTHONPATH=str(REPOSITORY))
+    assert code == 0, err
+    assert "(True, " in out  # one was on as inference began
+    assert out.rstrip().endswith("[]")
+
+
 HIGHER_ORDER = """
 import torch
 from torch.nn.attention.flex_attention import flex_attention
