@@ -9,6 +9,7 @@ inside backward) from forward to forward.
 from __future__ import annotations
 
 import sys
+from _thread import get_native_id
 from typing import Any, Callable
 
 from . import boundaries
@@ -49,6 +50,8 @@ class Detail:
     ) -> None:
         self.sizes_at: dict[Boundary, dict[str, Sizes]] = {}
         """By boundary and torch device, as of the last recorded round."""
+        self.thread = get_native_id()
+        """The training thread, by the kernel's number."""
         self._torch = torch
         self._faults = faults
         self._pace = pace

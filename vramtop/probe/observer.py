@@ -5,9 +5,9 @@ Everything here runs in hooks on training threads; the server only reads what wa
 
 from __future__ import annotations
 
-import sys
 import time
 from _thread import get_ident
+from pathlib import Path
 from typing import Any, Callable
 
 from . import boundaries, describe
@@ -125,9 +125,9 @@ class Observer:
 
     def reap(self) -> None:
         """Take back what recordings of threads that have ended left in torch."""
-        alive = sys._current_frames()
-        for thread, detail in list(self._details.items()):
-            if detail.is_recording and thread not in alive:
+        # By the kernel's list: sys._current_frames() would keep the locals of the frames it gives.
+        for detail in list(self._details.values()):
+            if detail.is_recording and not Path(f"/proc/self/task/{detail.thread}").exists():
                 detail.stop()
 
     # Set-up.
