@@ -42,15 +42,17 @@ def test_process_holds_reserved_holds_allocated(process):
 def test_the_breakdown_sums_to_the_process(process):
     (device,) = [d for d in process["probe"]["devices"] if d["device"].startswith("cuda")]
     b = device["breakdown"]
-    parts = (
-        "parameter_bytes",
-        "gradient_bytes",
-        "optimizer_state_bytes",
-        "other_allocated_bytes",
-        "cached_bytes",
-        "outside_allocator_bytes",
+    tensors = (
+        *("parameter", "gradient", "optimizer_state", "activation"),
+        *("input", "temporary", "autograd_detail", "unknown"),
     )
-    assert sum(b[part] for part in parts) == b["process_bytes"]
+    rest = ("cached", "fragmentation", "outside_allocator")
+    allocator = device["allocator"]
+    assert sum(b[f"{name}_bytes"] for name in tensors) == allocator["allocated_bytes"]
+    assert b["cached_bytes"] + b["fragmentation_bytes"] == (
+        allocator["reserved_bytes"] - allocator["allocated_bytes"]
+    )
+    assert sum(b[f"{name}_bytes"] for name in (*tensors, *rest)) == b["process_bytes"]
     # AdamW: two states of the parameters' size, and a step count for each parameter.
     parameters = b["parameter_bytes"] - b["buffer_bytes"]
     assert 2 * parameters <= b["optimizer_state_bytes"] < 2.1 * parameters
