@@ -328,7 +328,7 @@ class Observer:
         record.claim(thread)
         began = time.perf_counter()
         if sampler.wants(boundary, target, began):
-            self._take_count(sampler, thread, boundary, target, began)
+            self._take_count(sampler, thread, boundary, target)
 
     def _tell_detail(self, tell: Callable[[Detail], None]) -> None:
         detail = self._details[get_ident()]
@@ -345,8 +345,8 @@ class Observer:
         thread: int,
         boundary: boundaries.Boundary,
         target: Any,
-        began: float,
     ) -> None:
+        began = time.thread_time()  # not what other processes take meanwhile
         try:
             counts = self._count(thread)
         except RuntimeError as error:
@@ -355,9 +355,9 @@ class Observer:
             raise
         sampler.current = counts
         self._on_count()
-        now = time.perf_counter()
-        self._pace.spend(now, now - began)
-        sampler.counted(boundary, target, counts, now, now - began)
+        now, cost_s = time.perf_counter(), time.thread_time() - began
+        self._pace.spend(now, cost_s)
+        sampler.counted(boundary, target, counts, now, cost_s)
 
     def _count(self, thread: int, visit: Visit | None = None) -> Counts:
         # Only what this thread trains: the gradients of another thread's model may be in the

@@ -6,7 +6,7 @@ import time
 from collections import deque
 
 WATCHED_BUDGET = 0.002
-UNWATCHED_BUDGET = 0.0005
+UNWATCHED_BUDGET = 0.001
 DETAIL_BUDGET = 0.004
 """With what the hooks and the server take, the watched ones stay under one hundredth."""
 DETAIL_FLOOR_S = 1.0
