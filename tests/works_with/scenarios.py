@@ -77,9 +77,10 @@ def _scenarios():
     add("models_in_turn", pause_s=0.02)
     add("other_thread", "1", pause_s=0.03)
     add("other_thread", "3")
-    add("evaluation")
+    add("evaluation", pause_s=0.03)
     add("generation", "gpt2", "trained", needs=("transformers",))
-    add("generation", "llama", "only", needs=("transformers",))
+    # Without an optimizer it is searched for, 5 and 15 s after somebody began to watch.
+    add("generation", "llama", "only", needs=("transformers",), pause_s=0.15)
     add("optimizer_in_backward")
     add("saved_tensors")
     add("dispatch_modes")

@@ -124,7 +124,7 @@ def test_checkpoints_are_made_again_in_backward(details, scenario):
 @of("accumulation")
 def test_several_backwards_a_step(details, scenario):
     for detail in details(scenario):
-        assert [runs(detail, name) for name in ("backward", "step", "zero_grad")] == [4, 1, 1]
+        assert (runs(detail, "backward"), runs(detail, "step")) == (4, 1)
         assert runs(detail, "forward") >= 4
 
 
