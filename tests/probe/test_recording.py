@@ -34,8 +34,8 @@ def record():
         def count(visit):
             return accounting.count(torch, [model], list(optimizers), faults, visit=visit)
 
-        errors = []
-        found = Recording(torch, count, [model], errors.append)
+        errors, roots = [], []
+        found = Recording(torch, count, [model], add_root=roots.append, on_error=errors.append)
         opened.append(found)
         found.start()
         return found, errors
