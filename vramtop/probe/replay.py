@@ -188,14 +188,15 @@ class Replay:
     def _stop(self, number: int) -> None:
         stops = self._stops.get(number, ())
         if number == self._first_event:
-            self._begun = True
+            self._begun, self._resumed = True, None
             # A phase that is told of at the same moment has begun already.
             begun = [what for is_phase, what in stops if is_phase and what != ZERO_GRAD]
             self._switch(begun[0] if begun else self._phase)
         for is_phase, what in stops:
-            if is_phase and what != self._phase:
+            if is_phase:
                 self._resumed = None
-                self._switch(what)
+                if what != self._phase:
+                    self._switch(what)
             elif self._begun and not is_phase:
                 for device in self.devices.values():
                     device.sizes_at[what] = to_sizes(device.kinds)
