@@ -38,6 +38,8 @@ probe.observer._on_detail = lambda details, notes: heard.append(
 told = {}
 
 def tell(loop):
+    for detail in probe.observer._details.values():
+        detail.stop()  # what the loop before has left open
     gc.collect()
     heard.clear()
     loop()
@@ -139,6 +141,12 @@ def inference():
         for _ in range(16):
             model(torch.randn(32, 64))
 
+def one_model_gone_before_another():
+    in_backward()
+    gc.collect()
+    heard.clear()
+    inference()
+
 def generation():
     config = transformers.LlamaConfig(
         vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
@@ -164,8 +172,9 @@ def ends_in_the_middle():
     plain()
 
 LOOPS = (  # those without steps of an optimizer first
-    in_backward, own_optimizer, inference, generation, plain, zero_grad_first, accumulation,
-    two_networks, parts_called_by_hand, evaluation, ends_in_the_middle,
+    in_backward, own_optimizer, inference, one_model_gone_before_another, generation,
+    plain, zero_grad_first, accumulation, two_networks, parts_called_by_hand, evaluation,
+    ends_in_the_middle,
 )
 for loop in LOOPS:
     tell(loop)
@@ -304,8 +313,9 @@ def test_evaluation_inside_training(detail):
     assert phase["peak_bytes"] - phase["before_bytes"] >= 2 * 16 * BATCH
 
 
-def test_inference(detail):
-    found = detail("inference")
+@pytest.mark.parametrize("loop", ["inference", "one_model_gone_before_another"])
+def test_inference(loop, detail):
+    found = detail(loop)
     assert [name for name, _ in names(found)] == ["evaluation"]
     assert after(found, "evaluation")["gradient"] == 0
     assert after(found, "evaluation")["parameter"] == MODEL
