@@ -61,7 +61,7 @@ class stage(ContextDecorator):  # noqa: N801  used like a function
     def __init__(self, name: str, table: bool = False) -> None:
         if not isinstance(name, str):
             raise TypeError(f"stage() takes a name, not {type(name).__name__}")
-        self._name = name[:_MAX_NAME]
+        self._name = "".join(c for c in name[:_MAX_NAME] if c.isprintable())
         self._table = table
 
     def __enter__(self) -> stage:  # noqa: PYI034  Self is not in Python 3.9

@@ -67,6 +67,8 @@ def optimizer(instance: Any) -> Job:
 
 def shapes(torch: Any, args: Any, kwargs: Any) -> list[list[int]]:
     """Shapes of the tensors given to a forward, one level of containers deep."""
+    if torch._C._get_tracing_state() is not None:  # sizes are traced, and warned of
+        return []
     with torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
         return _shapes(torch, [*args, *kwargs.values()])
 

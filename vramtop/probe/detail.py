@@ -28,6 +28,8 @@ _ROOM = 0.05
 """Part of a GPU's memory that must be free above the peak so far."""
 _MANY = 4
 """So many forwards without gradients are a round each: they are more than part of a step."""
+_LONG = 64
+"""After so many forwards no step is expected any more."""
 
 
 class Detail:
@@ -63,6 +65,12 @@ class Detail:
         self._forwards = self._steps = 0
         self._inferences = 0
         """Forwards without gradients, one after the other."""
+        self._since_step = 0
+        """Forwards since the last step."""
+        self._root: Callable[[], Any] = lambda: None
+        """Whose forward began the round, where no step is heard."""
+        self._left_over: Recording | CoarseRecording | None = None
+        """Over, but still to be taken out."""
         self._stepper: Boundary | None = None
         """The step whose repetition makes a round, once the recording has heard of one."""
         self._optimizer: Callable[[], Any] = lambda: None
@@ -76,11 +84,13 @@ class Detail:
     @property
     def is_recording(self) -> bool:
         """Whether it has to hear of every boundary."""
-        return self._recording is not None
+        return self._recording is not None or self._left_over is not None
 
-    def forward_begins(self, boundary: Boundary, phase: str) -> None:
-        """A root's forward begins."""
+    def forward_begins(self, boundary: Boundary, phase: str, root: Callable[[], Any]) -> None:
+        """A root's forward begins; a weak reference to it."""
         self._forwards += 1
+        self._since_step += 1
+        self._root = self._root if self._is_waiting_for_root() else root
         self._inferences = 0 if phase == FORWARD else self._inferences + 1
         self._heard_forward = self._forward_in_round = True
         self._open_if_due()
@@ -101,37 +111,52 @@ class Detail:
         if self._recording is not None and self._stepper is None:
             self._stepper, self._optimizer = boundary, optimizer
         self._steps += 1
-        self._inferences = 0
+        self._inferences = self._since_step = 0
         self._heard_forward = False
         self._hear(boundary, lambda recording: recording.step_ends(boundary))
 
     def stop(self) -> None:
         """Give up what is being recorded; also in a forked child, where it is the parent's."""
-        if self._recording is not None:
-            self._recording.stop()
-            self._recording = None
+        recording, self._recording = self._recording, None
+        if recording is not None and not recording.stop():
+            self._left_over = recording
 
     def _hear(
         self, boundary: Boundary, tell: Callable[[Recording | CoarseRecording], None]
     ) -> None:
+        if self._left_over is not None and self._left_over.stop():
+            self._left_over = None
         recording = self._recording
-        if recording is None:
+        if recording is None or is_transformed(self._torch):
             return
-        if self._stepper is not None and self._optimizer() is None:
-            self.stop()  # that training is over, this is another one
-            return
-        if self._faults.off(PART):
+        if self._is_in_vain(recording):
             self.stop()
-            return
-        if recording.exhausted:
+        elif recording.is_elsewhere:
+            pass  # boundaries inside inference mode are not of this round
+        elif recording.exhausted:
             self._close(recording)
-            return
-        tell(recording)
-        if self._is_turn(recording, boundary):
+        else:
+            tell(recording)
+            if not self._is_turn(recording, boundary):
+                return
             if recording.round is None:
                 recording.begin_round(boundary)
             else:
                 self._close(recording)
+
+    def _is_in_vain(self, recording: Recording | CoarseRecording) -> bool:
+        """Whether the round will never end, or something has come that must not be disturbed."""
+        if self._stepper is not None and self._optimizer() is None:
+            return True  # that training is over, this is another one
+        if self._is_waiting_for_root() and (self._root() is None or self._since_step > _LONG):
+            return True
+        if recording.is_elsewhere and self._torch.is_inference_mode_enabled() is False:
+            return True  # it began inside inference mode, and sees nothing outside
+        return self._faults.off(PART) or bool(self._torch.autograd._profiler_enabled())
+
+    def _is_waiting_for_root(self) -> bool:
+        recording = self._recording
+        return recording is not None and recording.round is not None and self._stepper is None
 
     def _is_turn(self, recording: Recording | CoarseRecording, boundary: Boundary) -> bool:
         """Whether one round ends and another begins here."""
@@ -152,11 +177,11 @@ class Detail:
     def _is_inference(self, recording: Recording | CoarseRecording, boundary: Boundary) -> bool:
         if recording.round not in (None, boundary) or self._stepper is not None:
             return False
-        return not self._steps or self._inferences >= _MANY
+        return not self._steps or self._inferences >= _MANY or self._since_step > _LONG
 
     def _open_if_due(self) -> None:
         is_settled = max(self._forwards, self._steps) > _FIRST
-        if self._recording is not None or not is_settled or self._faults.off(PART):
+        if self.is_recording or not is_settled or self._faults.off(PART):
             return
         if not self._pace.due() or is_no_moment(self._torch):
             return
@@ -172,8 +197,7 @@ class Detail:
         self._recording.start()
 
     def _close(self, recording: Recording | CoarseRecording) -> None:
-        self._recording = None
-        recording.stop()
+        self.stop()
         if recording.round is not None and not self._faults.off(PART):
             details = recording.details()
             self.sizes_at = {}
@@ -190,12 +214,16 @@ class Detail:
 def is_no_moment(torch: Any) -> bool:
     """Whether to wait for a better moment to begin.
 
-    Inside a torch.func transformation tensors are not what they seem; while a CUDA graph is
-    captured the driver is asked for nothing.
+    While a CUDA graph is captured the driver is asked for nothing.
     """
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if is_transformed(torch):
         return True
     return bool(torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+
+
+def is_transformed(torch: Any) -> bool:
+    """Whether this is inside a torch.func transformation, where tensors are not what they seem."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def why_not(torch: Any) -> str | None:

@@ -1,10 +1,10 @@
-"""Finds root modules: those with parameters, perhaps an optimizer's, that are in no other one."""
+"""Finds root modules: those that hold an optimizer's parameters and are in no other module."""
 
 from __future__ import annotations
 
 import gc
 import time
-from typing import Any, Callable
+from typing import Any
 
 from .accounting import modules_of
 from .pace import Pace
@@ -57,22 +57,15 @@ def roots_holding(torch: Any, tensors: list[Any]) -> list[Any]:
     """The outermost live modules with any of the tensors among their parameters.
 
     Looks at every object that the garbage collector knows, some tens of milliseconds in a large
-    process: for the first step of an optimizer, not for every one.
+    process: for the first step of an optimizer, not for every one, and on the thread that trains
+    only. Each object has one reference more meanwhile: a tuple that another thread is just making
+    from a generator would be refused to it (SystemError from _PyTuple_Resize).
     """
-    wanted = {id(tensor) for tensor in tensors}
-    return _outermost(torch, lambda parameter: id(parameter) in wanted)
-
-
-def all_roots(torch: Any) -> list[Any]:
-    """The outermost live modules with any parameters, at the same cost."""
-    return _outermost(torch, lambda parameter: parameter is not None)
-
-
-def _outermost(torch: Any, is_wanted: Callable[[Any], bool]) -> list[Any]:
     kinds = _classes(torch.nn.Module)
     # The type, not isinstance: that would ask foreign objects for their __class__.
     modules = [item for item in gc.get_objects() if type(item) in kinds]
     modules = [module for module in modules if "_modules" in module.__dict__]
+    wanted = {id(tensor) for tensor in tensors}
     parents: dict[int, list[Any]] = {}
     for module in modules:
         for child in module._modules.values():
@@ -81,7 +74,7 @@ def _outermost(torch: Any, is_wanted: Callable[[Any], bool]) -> list[Any]:
     found = [
         module
         for module in modules
-        if any(is_wanted(parameter) for parameter in module._parameters.values())
+        if any(id(tensor) in wanted for tensor in module._parameters.values())
     ]
     outermost: dict[int, Any] = {}
     seen: set[int] = set()

@@ -120,7 +120,8 @@ class Ledger:
         return found
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Follow nothing any more; no cycle is left for the garbage collector."""
+        self.drain()
         self._refs.clear()
         self._dead.clear()
         self.live.clear()

@@ -42,6 +42,7 @@ class ModuleStack:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._on_change = self._on_outermost = _nothing  # else a cycle would be left
 
     def _is_ours(self) -> bool:
         # On CUDA a backward, and what it makes again, runs on a thread of the engine's.
@@ -64,3 +65,7 @@ class ModuleStack:
             while self._running.pop() != key:
                 pass
         self._on_change(self._running[-1] if self._running else None)
+
+
+def _nothing(_module: Any) -> None:
+    """Nobody listens any more."""

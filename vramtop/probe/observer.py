@@ -107,11 +107,6 @@ class Observer:
             self._clock.restart()
         return self._clock.rate(time.perf_counter())
 
-    @property
-    def knows_nothing(self) -> bool:
-        """Whether no model and no optimizer has been heard of."""
-        return not self._roots and not self._optimizers
-
     def models(self) -> list[dict[str, Any]]:
         """The models of a job message."""
         records = [r for r in list(self._roots.values()) if r.description and not r.inner]
@@ -245,7 +240,7 @@ class Observer:
         boundary = (boundaries.FORWARD_BEGINS, id(module))
         self._boundary(sampler, boundary, record, module)
         phase = phase_of_forward(self._torch, kwargs)
-        self._tell_detail(lambda detail: detail.forward_begins(boundary, phase))
+        self._tell_detail(lambda detail: detail.forward_begins(boundary, phase, record.target))
         if sampler.sampling:
             record.batch_shapes = describe.shapes(self._torch, args, kwargs)
 

@@ -54,6 +54,7 @@ class Recorder:
         self.cost_s = 0.0
         """CPU time spent in here; torch spends more than as much again on getting here."""
         self._on = True
+        self._inference = False
         self._on_error = on_error
         self._core = torch._C
         self._graph_task: Callable[[], int] = torch._C._current_graph_task_id
@@ -92,6 +93,8 @@ class Recorder:
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation and note what it made."""
+        if not self._on:
+            return func(*args, **kwargs) if kwargs else func(*args)
         for kind in types:
             if kind not in self._plain and kind.__torch_dispatch__ is not self._no_dispatch:
                 # A subclass comes back with the plain tensors inside. A fake one has none, and
@@ -100,25 +103,39 @@ class Recorder:
                     return func(*args, **kwargs) if kwargs else func(*args)
                 return NotImplemented
         made = func(*args, **kwargs) if kwargs else func(*args)
-        if self._on:
-            began = time.thread_time()  # not what other processes take meanwhile
-            try:
-                self._note(func, args, kwargs, made)
-            except Exception as error:
-                self._on = False
-                self._on_error(error)
-            self.cost_s += time.thread_time() - began
+        began = time.thread_time()  # not what other processes take meanwhile
+        try:
+            self._note(func, args, kwargs, made)
+        except Exception as error:
+            self._on = False
+            self._on_error(error)
+        self.cost_s += time.thread_time() - began
         return made
 
     # The stack.
 
     def push(self) -> None:
         """Begin to see operations of this thread and of the backwards that it starts."""
+        self._inference = self._torch.is_inference_mode_enabled()
         self._core._push_on_torch_dispatch_stack(self)
 
-    def pop(self) -> None:
-        """See no more; modes that the user has put on top of this one stay where they are."""
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether inference mode was entered or left since ``push``.
+
+        As it is left it puts back what the thread's dispatch had on when it was entered: a mode
+        that was on then must be there again.
+        """
+        return bool(self._torch.is_inference_mode_enabled() != self._inference)
+
+    def pop(self) -> bool:
+        """See no more; modes that the user has put on top of this one stay where they are.
+
+        False while it has to stay on the stack, asleep.
+        """
         self._on = False
+        if self.is_elsewhere and not self._inference:
+            return False
         above = []
         while self._core._len_torch_dispatch_stack():
             mode = self._core._pop_torch_dispatch_stack(None)
@@ -127,6 +144,7 @@ class Recorder:
             above.append(mode)
         for mode in reversed(above):
             self._core._push_on_torch_dispatch_stack(mode)
+        return True
 
     # Phases.
 

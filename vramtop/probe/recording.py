@@ -85,12 +85,22 @@ class Recording:
         self._modules.install()
         self.recorder.push()
 
-    def stop(self) -> None:
-        """See no more; may be repeated, and from a forked child."""
+    def stop(self) -> bool:
+        """See no more; may be repeated, and from a forked child.
+
+        False while something of it has to stay in torch: to be repeated at a later boundary.
+        """
         if self._running:
-            self._running = False
-            self.recorder.pop()
             self._modules.remove()
+            self._running = not self.recorder.pop()
+            if not self._running:
+                self.recorder.ledger.close()
+        return not self._running
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether inference mode was entered or left since it began."""
+        return self.recorder.is_elsewhere
 
     @property
     def exhausted(self) -> bool:
@@ -151,7 +161,6 @@ class Recording:
         """By torch device; once, after ``stop``."""
         began = time.thread_time()
         ledger = self.recorder.ledger
-        ledger.drain()
         if self.recorder.operations > MAX_OPERATIONS:
             self.notes.append(f"cut short after {MAX_OPERATIONS:,} operations")
         undo_detours(ledger, self.recorder.sums)
@@ -168,7 +177,6 @@ class Recording:
                 address: category_name(ledger.kinds[record]) for address, record in records.items()
             }
             found[str(device)] = detail
-        ledger.close()
         self._walk_s += time.thread_time() - began
         return found
 

@@ -197,7 +197,7 @@ class Replay:
                 self._resumed = None
                 if what != self._phase:
                     self._switch(what)
-            elif self._begun and not is_phase:
+            elif self._begun:
                 for device in self.devices.values():
                     device.sizes_at[what] = to_sizes(device.kinds)
 
@@ -307,6 +307,8 @@ def told(runs: list[PhaseRun]) -> list[PhaseRun]:
             run.before_bytes, skipped = skipped.before_bytes, None
         if run.name == FORWARD and [earlier.name for earlier in kept[-2:]] == [BACKWARD, OTHER]:
             run.before_bytes = kept.pop().before_bytes  # the next micro-batch was made
+        if run.peak_bytes is not None:
+            run.peak_bytes = max(run.peak_bytes, run.before_bytes)
         kept.append(run)
     return kept
 

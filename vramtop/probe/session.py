@@ -23,7 +23,6 @@ from .history import History, Point
 from .observer import Observer
 from .pace import Pace
 from .replay import DeviceDetail
-from .search import ModelSearch
 from .segments import message
 from .server import Server
 from .sizes import breakdown
@@ -73,7 +72,6 @@ class Session:
         self._torch = torch
         self._allocator = AllocatorReader(torch)
         self.updates = Updates()
-        self._search = ModelSearch(torch)
         self._stage_changes = 0
         self._history = History()
         self._fullest: dict[str, Point] = {}
@@ -202,9 +200,6 @@ class Session:
         """A sample of now, without ``dropped``."""
         began = time.thread_time()
         self.observer.reap()
-        if self.observer.knows_nothing:
-            for module in self._search.roots():
-                self.observer.add_root(module)
         if STAGES.changes != self._stage_changes:
             self._stage_changes = STAGES.changes
             self.updates.put("stages", STAGES.message())
