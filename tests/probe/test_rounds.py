@@ -133,11 +133,11 @@ def evaluation():
         with torch.no_grad():
             model(torch.randn(512, 64))
 
-def inference():
+def inference(mode=torch.inference_mode):
     model = mlp()
     import vramtop
     vramtop.watch(model)
-    with torch.inference_mode():
+    with mode():
         for _ in range(16):
             model(torch.randn(32, 64))
 
@@ -145,7 +145,7 @@ def one_model_gone_before_another():
     in_backward()
     gc.collect()
     heard.clear()
-    inference()
+    inference(torch.no_grad)
 
 def generation():
     config = transformers.LlamaConfig(
