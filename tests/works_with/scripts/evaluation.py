@@ -1,4 +1,4 @@
-"""Training with an evaluation of several batches after every third step."""
+"""Training with an evaluation of several batches after every step."""
 
 import parts
 import torch
@@ -14,8 +14,7 @@ for step in range(STEPS):
     loss.backward()
     optimizer.step()
     proof.loss(loss)
-    if step % 3 == 0:
-        model.eval()
-        with torch.no_grad():
-            proof.loss(*(parts.loss_of(model, *parts.images()) for _ in range(3)))
+    model.eval()
+    with torch.no_grad():
+        proof.loss(*(parts.loss_of(model, *parts.images()) for _ in range(3)))
 proof.end(model)

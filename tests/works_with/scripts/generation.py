@@ -62,6 +62,10 @@ if sys.argv[2] == "trained":
         if step % 4 == 3:
             generate()
 else:
+    if "_vramtop_injected" in sys.modules:  # inference alone has to tell of its model
+        import vramtop
+
+        vramtop.watch(model)
     for _ in range(3):
         generate()
 proof.end(model)
