@@ -7,7 +7,7 @@ from proof import STEPS, Proof
 proof = Proof()
 model = parts.convnet()
 optimizer = torch.optim.AdamW(model.parameters())
-for step in range(STEPS):
+for _ in range(STEPS):
     model.train()
     loss = parts.loss_of(model, *parts.images())
     optimizer.zero_grad()
