@@ -3,6 +3,7 @@
 import pytest
 
 from tests.works_with.runs import Runs
+from tests.works_with.scenarios import Scenario
 
 
 @pytest.fixture(scope="session")
@@ -11,7 +12,8 @@ def runs(request):
     selected = {}
     for item in request.session.items:
         scenario = getattr(item, "callspec", None) and item.callspec.params.get("scenario")
-        if scenario is not None and scenario.why_not() is None:
+        # Other tests have parameters of that name too.
+        if isinstance(scenario, Scenario) and scenario.why_not() is None:
             selected[scenario.name] = scenario
     runs = Runs(enumerate(selected.values()))
     yield runs

@@ -99,6 +99,10 @@ class VramtopApp(Navigation):
                 if process.pid == self._select_pid:
                     self._view = replace(self._view, selected=process.key)
                     self._select_pid = None
+        shown = self.frame.process if self.frame else None
+        if self._view.selected is None and shown and shown.probe.state == "streaming":
+            # Once its memory is explained it stays, whichever process is the first by now.
+            self._view = replace(self._view, selected=shown.key)
         if not self._view.paused:
             self._change(message=self._view.message)
 

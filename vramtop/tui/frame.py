@@ -15,7 +15,7 @@ from .theme import Ink
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the user chose; ``selected`` None follows the first training that is watched."""
+    """What the user chose; ``selected`` is None until the first training that is watched."""
 
     selected: ProcessKey | None = None
     torch_device_turn: int = 0
