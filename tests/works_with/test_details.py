@@ -150,8 +150,8 @@ def test_two_models_with_an_optimizer_each(details, scenario):
 @of("evaluation")
 def test_evaluation_between(details, scenario):
     told = [{phase["name"] for phase in detail["phases"]} for detail in details(scenario)]
-    assert any("evaluation" in names for names in told)
-    assert all({"forward", "backward", "step"} <= names for names in told)
+    assert any("evaluation" in names for names in told), told
+    assert all({"forward", "backward", "step"} <= names for names in told), told
 
 
 @of("inference")

@@ -64,9 +64,9 @@ class Detail:
         self._recording: Recording | CoarseRecording | None = None
         self._forwards = self._steps = 0
         self._inferences = 0
-        """Forwards without gradients, one after the other."""
+        """Forwards without gradients, one after the other, since the recording began."""
         self._since_step = 0
-        """Forwards since the last step."""
+        """Forwards since the last step, or since the recording began."""
         self._root: Callable[[], Any] = lambda: None
         """Whose forward began the round, where no step is heard."""
         self._left_over: Recording | CoarseRecording | None = None
@@ -193,6 +193,8 @@ class Detail:
         else:
             self._recording = CoarseRecording(self._torch, self._count, reason)
         self._stepper, self._has_stepped = None, False
+        # While nothing is recorded most boundaries are not heard, and these would say nothing.
+        self._inferences = self._since_step = 0
         self._pace.begin()
         self._recording.start()
 
