@@ -1,8 +1,8 @@
 """Sees every operation of a sampled step: a dispatch mode that writes what it makes to a ledger.
 
 On the stack of torch's dispatch modes only during sampled steps, since every operation then takes
-some 10 to 20 microseconds more. Chosen by measurement (tests/bench/detail_cost.py): saved-tensor
-hooks cost a tenth of it but miss what is not saved (the peak in backward, optimizer transients,
+some 15 microseconds more. Chosen by measurement (tests/bench/detail_cost.py): saved-tensor hooks
+cost a tenth of it but miss what is not saved (the peak in backward, optimizer transients,
 everything under no_grad) and would switch off a user's own hooks around them.
 """
 
