@@ -12,7 +12,7 @@ PARTS = [("parameter", 4.0), ("gradient", 2.0), ("state", 0.0), ("activation", 4
 
 
 def text(*arguments: object, **more: object) -> str:
-    return "".join(run.text for run in span_bar(*arguments, **more))  # type: ignore[arg-type]
+    return "".join(run.text for run in span_bar(*arguments, **more))  # type: ignore[arg-type]  # passed on
 
 
 def test_what_is_held_then_the_peak_then_the_ceiling() -> None:

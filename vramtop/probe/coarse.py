@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
+from ..protocol.messages import PART_FIELDS, TENSOR_FIELDS
 from . import accounting
 from .boundaries import Boundary
-from .ledger import ACTIVATION, GRADIENT, INPUT, PARAMETER, STATE
+from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, PARAMETER, STATE
 from .replay import (
     BACKWARD,
     FORWARD,
@@ -29,8 +30,7 @@ from .replay import (
 _MAX_AGE_S = 300.0
 _MAX_NODES = 20_000
 _MAX_DEPTH = 3
-_LENGTH = 12
-_BUFFER = 8
+_LENGTH = len(TENSOR_FIELDS) + len(PART_FIELDS)
 
 Moment = dict[str, Sizes]
 """Sizes by torch device."""
@@ -123,7 +123,7 @@ class CoarseRecording:
         def visit(storage: Any, key: int, place: int, _module: Any) -> None:
             if place == accounting.BUFFER:
                 add(storage, key, PARAMETER)
-                moment[str(storage.device)][_BUFFER] += storage.nbytes()
+                moment[str(storage.device)][BUFFER] += storage.nbytes()
             else:
                 add(storage, key, (PARAMETER, GRADIENT, STATE)[place])
 
@@ -146,8 +146,12 @@ class CoarseRecording:
             if name == OTHER and sizes[GRADIENT] < before[GRADIENT]:
                 name = ZERO_GRAD
             replay = self._replays.setdefault(device, DeviceReplay())
-            run = PhaseRun(name, sum(before[:_BUFFER]))
-            run.after_bytes, run.after, run.peak_bytes = sum(sizes[:_BUFFER]), sizes, None
+            run = PhaseRun(name, sum(before[: len(TENSOR_FIELDS)]))
+            run.after_bytes, run.after, run.peak_bytes = (
+                sum(sizes[: len(TENSOR_FIELDS)]),
+                sizes,
+                None,
+            )
             if name != OTHER or run.after_bytes != run.before_bytes:
                 replay.phases.append(run)
 

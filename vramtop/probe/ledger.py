@@ -36,7 +36,7 @@ WHOLE = {BUFFER: PARAMETER, CACHE: ACTIVATION, KV: ACTIVATION, RECOMPUTED: DETAI
 _CUDA_BLOCK_BYTES = 512
 
 
-class _Ref(weakref.ref):  # type: ignore[type-arg]
+class _Ref(weakref.ref):  # type: ignore[type-arg]  # of anything, storages have no type
     __slots__ = ("index", "key")
     index: int
     key: int
