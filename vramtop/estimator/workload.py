@@ -1,0 +1,214 @@
+"""What is asked: a model, what is done with it, how it is spread over GPUs, and the device.
+
+Plain values that go through JSON unchanged; ``validate`` (in ``checks``) says what is impossible.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Mode = Literal["training", "inference"]
+PRECISIONS: Final = ("fp32", "fp16", "bf16", "amp-bf16", "amp-fp16", "fp8", "int8", "int4", "nf4")
+"""``amp-*``: fp32 weights under autocast. ``fp16``, ``bf16``: the weights themselves. ``fp8``,
+``int8``, ``int4``, ``nf4``: linear layers stored so, the rest in the compute dtype."""
+QUANTIZED: Final = ("fp8", "int8", "int4", "nf4")
+COMPUTE_DTYPES: Final = ("fp32", "fp16", "bf16")
+OPTIMIZERS: Final = (
+    "adamw",
+    "adam",
+    "sgd",
+    "sgd-momentum",
+    "adagrad",
+    "rmsprop",
+    "adafactor",
+    "lion",
+    "muon",
+    "adamw-8bit",
+    "adam-8bit",
+    "lion-8bit",
+    "paged-adamw-8bit",
+)
+OptimizerImplementation = Literal["foreach", "fused", "forloop"]
+ATTENTIONS: Final = ("sdpa", "flash", "eager")
+CHECKPOINTINGS: Final = ("none", "full", "selective")
+STACKS: Final = ("plain", "hf-trainer", "litgpt", "torchtune", "torchtitan", "megatron")
+"""Whose training loop runs the model. ``plain``: the loop of the tutorials, which keeps
+``outputs`` until the next forward. ``hf-trainer``: transformers.Trainer, which drops them before
+backward. The others differ in the ways that ``stacks`` declares, each with its source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model by its Hugging Face configuration, or by a function of the user's that builds it."""
+
+    name: str
+    config: Mapping[str, Any] | None = None
+    """Arguments of the transformers config class, ``model_type`` among them."""
+    auto_class: str = "AutoModelForCausalLM"
+    entry: str | None = None
+    """``package.module:function``, or ``file.py:function``, in place of a configuration."""
+    parameters: int | None = None
+    """As published, where the catalogue knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """LoRA adapters as PEFT adds them."""
+
+    rank: int
+    targets: tuple[str, ...] = ()
+    """Module names as PEFT's ``target_modules``; empty: PEFT's own choice for the model type;
+    ``("all-linear",)``: every linear layer but the head."""
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """How one training is spread; data parallel degree = gpus / (tp · pp · cp)."""
+
+    gpus: int = 1
+    zero: int = 0
+    """ZeRO stage, 0 to 3; 3 is FSDP's full shard, 2 its shard-grad-op."""
+    shard_gpus: int | None = None
+    """GPUs that share one copy, where not all do (FSDP's hybrid shard: those of a node)."""
+    tensor: int = 1
+    sequence: bool = False
+    """Megatron's sequence parallelism: what tensor parallelism leaves whole is divided too."""
+    pipeline: int = 1
+    virtual_pipeline: int = 1
+    """Model chunks a stage; above 1 the schedule is interleaved 1F1B."""
+    context: int = 1
+    expert: int = 1
+    micro_batches: int | None = None
+    """Micro-batches in one step of a pipeline; None: as many as there are stages."""
+
+    @property
+    def data(self) -> int:
+        """Data parallel degree."""
+        return self.gpus // (self.tensor * self.pipeline * self.context)
+
+    @property
+    def shards(self) -> int:
+        """GPUs over which ZeRO or FSDP divides one copy; context parallel ranks take part."""
+        whole = self.data * self.context
+        return min(self.shard_gpus or whole, whole)
+
+    @property
+    def ranks(self) -> int:
+        """GPUs that hold different parts of a model or a batch; 1 is a single device."""
+        return self.gpus
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU by what the estimate needs of it."""
+
+    name: str
+    total_bytes: int
+    """As NVML's ``memory.total``."""
+    compute_capability: tuple[int, int] = (8, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorConfig:
+    """The settings of ``PYTORCH_CUDA_ALLOC_CONF`` that change how memory is laid out."""
+
+    expandable_segments: bool = False
+    max_split_bytes: int | None = None
+    roundup_power2_divisions: int = 0
+    """0: off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Everything that an estimate depends on. Batch and sequence are those of one micro-batch on
+    one data-parallel rank; bytes and verdicts are those of one GPU, the fullest.
+    """
+
+    model: Model
+    mode: Mode = "training"
+    batch: int = 1
+    sequence: int = 512
+    """Tokens of a sample; in inference those of the prompt."""
+    precision: str = "bf16"
+    compute_dtype: str | None = None
+    """Of quantised linears; None: bf16."""
+    optimizer: str = "adamw"
+    optimizer_implementation: OptimizerImplementation | None = None
+    """None: what the stack takes by default (torch on CUDA: foreach)."""
+    attention: str = "sdpa"
+    checkpointing: str = "none"
+    lora: Lora | None = None
+    grad_accumulation: int = 1
+    chunked_loss: bool = False
+    """Logits and cross entropy in pieces, never all at once."""
+    new_tokens: int = 0
+    """Inference: tokens generated after the prompt; 0 is one forward without a cache."""
+    kv_dtype: str | None = None
+    """fp16, bf16, fp32, fp8, int8 of the KV cache; None: that of the activations."""
+    stack: str = "plain"
+    parallel: Parallel = Parallel()
+    device: Device | None = None
+    allocator: AllocatorConfig = AllocatorConfig()
+
+    @property
+    def training(self) -> bool:
+        """Whether gradients and an optimizer are there."""
+        return self.mode == "training"
+
+    @property
+    def autocast_dtype(self) -> str | None:
+        """The dtype of autocast, None without it."""
+        return self.precision.removeprefix("amp-") if self.precision.startswith("amp-") else None
+
+    @property
+    def activation_dtype(self) -> str:
+        """The dtype in which hidden states mostly are: fp32, fp16 or bf16."""
+        if self.precision in QUANTIZED:
+            return self.compute_dtype or "bf16"
+        return self.autocast_dtype or self.precision
+
+    @property
+    def weight_dtype(self) -> str:
+        """The dtype of what is not quantised: fp32, fp16 or bf16."""
+        if self.autocast_dtype:
+            return "fp32"
+        return self.activation_dtype
+
+    @property
+    def implementation(self) -> OptimizerImplementation:
+        """How the optimizer steps. torch.optim takes foreach on CUDA where it can; transformers'
+        Trainer asks for the fused AdamW (TrainingArguments.optim, adamw_torch_fused)."""
+        if self.optimizer_implementation is not None:
+            return self.optimizer_implementation
+        if self.stack == "hf-trainer" and self.optimizer == "adamw":
+            return "fused"
+        return "foreach"
+
+    def with_batch(self, batch: int) -> Workload:
+        """The same with another micro-batch."""
+        return dataclasses.replace(self, batch=batch)
+
+
+def to_json(workload: Workload) -> dict[str, Any]:
+    """A workload as plain JSON values; ``from_json`` is the way back."""
+    return dataclasses.asdict(workload)
+
+
+def from_json(value: Mapping[str, Any]) -> Workload:
+    """The workload of which ``to_json`` made the value."""
+    plain = dict(value)
+    lora, device = plain.pop("lora"), plain.pop("device")
+    return Workload(
+        model=Model(**plain.pop("model")),
+        lora=Lora(**{**lora, "targets": tuple(lora["targets"])}) if lora else None,
+        parallel=Parallel(**plain.pop("parallel")),
+        device=Device(**{**device, "compute_capability": tuple(device["compute_capability"])})
+        if device
+        else None,
+        allocator=AllocatorConfig(**plain.pop("allocator")),
+        **plain,
+    )
