@@ -1,0 +1,59 @@
+"""What the tracer writes down of one run: blocks, events and their layers, as plain lists.
+
+It travels as JSON from the tracer's process and into the cache; ``layers`` makes timelines of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Recording:
+    """One traced run at one batch size. Block i is described by item i of the first six lists."""
+
+    sizes: list[int] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    block_paths: list[int] = field(default_factory=list)
+    """Index into ``paths``."""
+    tags: list[int | None] = field(default_factory=list)
+    """The repeated layer in which a block was made, or whose parameter it goes with."""
+    operations: list[str] = field(default_factory=list)
+    settled: list[bool] = field(default_factory=list)
+    """Whether the category is known, not only guessed from the phase."""
+    events: list[int] = field(default_factory=list)
+    """``i + 1`` where block i is allocated, ``-(i + 1)`` where it is released."""
+    event_tags: list[int | None] = field(default_factory=list)
+    """The layer with whose work an event is repeated."""
+    event_paths: list[int] = field(default_factory=list)
+    marks: list[tuple[int, str, int]] = field(default_factory=list)
+    """(index of the first event, phase, step)."""
+    paths: list[str] = field(default_factory=lambda: [""])
+
+    def add_block(
+        self, size_bytes: int, category: str, path: int, tag: int | None, operation: str
+    ) -> None:
+        """Append a block; its event is added apart."""
+        self.sizes.append(size_bytes)
+        self.categories.append(category)
+        self.block_paths.append(path)
+        self.tags.append(tag)
+        self.operations.append(operation)
+        self.settled.append(False)
+
+    def add_event(self, event: int, tag: int | None, path: int) -> None:
+        """Append an event."""
+        self.events.append(event)
+        self.event_tags.append(tag)
+        self.event_paths.append(path)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Recording:
+        """The recording of which ``to_json`` made the value."""
+        return cls(**{**value, "marks": [tuple(mark) for mark in value["marks"]]})

@@ -1,0 +1,175 @@
+"""Asking the tracer: starts its process, passes progress on, remembers answers on disk.
+
+Imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError, VramtopError
+from ..estimator.result import Progress
+from ..estimator.workload import AllocatorConfig, Device, Parallel, Workload, to_json
+
+_KEPT_TRACES = 200
+_NEEDED = ("torch", "transformers")
+
+
+class TracerFailed(VramtopError):
+    """The tracer's process ended without an answer; the message has its last words."""
+
+
+def why_not() -> str | None:
+    """Why nothing can be traced here, None where it can."""
+    for package in _NEEDED:
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed here (pip install -e '.[torch]' in the checkout)"
+    return None
+
+
+def traces(
+    workload: Workload, batches: Sequence[int], progress: Progress
+) -> list[dict[str, Any]]:
+    """The recordings of a workload at some batch sizes; see ``run.trace_batches``.
+
+    Raises:
+        UsageError: the workload cannot be traced; the message says why and what can be done.
+        TracerFailed: the tracer died.
+    """
+    asked = _relevant(workload)
+    request = {"workload": to_json(asked), "batches": list(batches)}
+    place = _cache_place(request) if workload.model.entry is None else None
+    if place is not None and (kept := _read(place)) is not None:
+        return kept
+    answer = _ask(request, progress)
+    if place is not None:
+        _write(place, answer)
+    return answer
+
+
+def _relevant(workload: Workload) -> Workload:
+    """Only what changes one rank's timeline, so that other questions find the same trace."""
+    device = workload.device
+    if device is not None:
+        device = Device("", 0, device.compute_capability)
+    parallel = workload.parallel
+    ranks = parallel.tensor * parallel.context * parallel.expert * parallel.pipeline
+    return dataclasses.replace(
+        workload,
+        model=dataclasses.replace(workload.model, parameters=None),
+        batch=1,
+        device=device,
+        allocator=AllocatorConfig(),
+        parallel=Parallel(
+            gpus=ranks,
+            tensor=parallel.tensor,
+            context=parallel.context,
+            expert=parallel.expert,
+            pipeline=parallel.pipeline,
+        ),
+    )
+
+
+def _ask(request: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
+    # Few threads: the tracer computes nothing, and idle pools cost start-up time and memory.
+    environment = dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+    with subprocess.Popen(
+        [sys.executable, "-m", "vramtop.trace"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is for us to hear; we stop the tracer ourselves
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        errors = _Drain(process.stderr)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.close()
+            for line in process.stdout:
+                value = json.loads(line)
+                if "error" in value:
+                    raise UsageError(value["error"])
+                if "traces" in value:
+                    found: list[dict[str, Any]] = value["traces"]
+                    return found
+                progress(value["progress"], value["done"])
+        finally:
+            process.kill()
+    raise TracerFailed(f"the tracer stopped without an answer: {errors.last_line()}")
+
+
+class _Drain:
+    """Reads a pipe to its end in the background, so that the writer never blocks."""
+
+    def __init__(self, pipe: Any) -> None:
+        from threading import Thread
+
+        self._text = b""
+        self._pipe = pipe
+        self._thread = Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for chunk in iter(lambda: self._pipe.read1(65536), b""):
+                self._text = (self._text + chunk)[-10_000:]
+
+    def last_line(self) -> str:
+        self._thread.join(timeout=1)
+        lines = self._text.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def _cache_place(request: dict[str, Any]) -> Path:
+    from platformdirs import user_cache_path
+
+    versions = [importlib.metadata.version(name) for name in _NEEDED]
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        versions.append(importlib.metadata.version("peft"))
+    text = json.dumps([request, versions, _sources_stamp()], sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    return user_cache_path("vramtop") / "traces" / f"{name}.json.gz"
+
+
+def _sources_stamp() -> list[tuple[str, int]]:
+    """What of ours makes a trace: an answer from before a change of the tracer is no answer."""
+    here = Path(__file__).parent
+    return sorted((path.name, path.stat().st_mtime_ns) for path in here.rglob("*.py"))
+
+
+def _read(place: Path) -> list[dict[str, Any]] | None:
+    try:
+        kept: list[dict[str, Any]] = json.loads(gzip.decompress(place.read_bytes()))
+    except (OSError, EOFError, ValueError):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(place)
+    return kept
+
+
+def _write(place: Path, answer: list[dict[str, Any]]) -> None:
+    """Keep an answer; a cache that cannot be written is only slower."""
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(gzip.compress(json.dumps(answer).encode(), 1))
+        partial.replace(place)
+        kept = sorted(place.parent.glob("*.json.gz"), key=lambda path: path.stat().st_mtime)
+        for old in kept[:-_KEPT_TRACES]:
+            old.unlink()

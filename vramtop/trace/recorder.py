@@ -1,0 +1,268 @@
+"""Every storage that fake tensors allocate and release, with what it is for and where it was made.
+
+A dispatch mode sees each new storage, a weak reference its end, so the order of releases is
+Python's own, as on a GPU.
+"""
+
+from __future__ import annotations
+
+import weakref
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..estimator.recording import Recording
+
+_BY_PHASE = {
+    "load": "parameter",
+    "forward": "activation",
+    "generate": "activation",
+    "backward": "autograd_detail",
+}
+_aten = torch.ops.aten
+_MATMULS = frozenset(
+    {
+        _aten.mm.default,
+        _aten.addmm.default,
+        _aten.bmm.default,
+        _aten.baddbmm.default,
+        _aten.addmv.default,
+        _aten._grouped_mm.default,
+    }
+)
+"""Operations that run on cuBLAS: the first on a thread takes its handle's workspace."""
+_FROM_PYTHON = _aten.lift_fresh.default
+"""``torch.tensor(0.0)``: its scalars stay on the host, as an optimizer's step counts."""
+_UNNUMBERED = 2**63
+"""Sequence numbers from here on are those of AccumulateGrad, which no forward has made."""
+
+
+class Recorder(TorchDispatchMode):
+    """Records while it is entered; ``watch`` a model first, ``mark`` each phase as it begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recording = Recording()
+        self._phase = "load"
+        self._step = 0
+        self._live: dict[int, int] = {}
+        self._references: dict[int, Any] = {}
+        self._paths: dict[int, int] = {}
+        self._layer_of_path: list[int | None] = [None]
+        self._running: list[int] = []
+        self._starts: list[int] = [-1]
+        self._start_paths: list[int] = [0]
+        self._path = 0
+        self._in_layer = False
+        self._first_block = 0
+        self._tag: int | None = None
+        self._workspaces: set[bool] = set()
+        self._paused = False
+        self._node = torch._C._current_autograd_node
+        self._sequence = torch._C._autograd._get_sequence_nr
+        self._in_backward = torch._C._current_graph_task_id
+
+    def watch(self, model: Any, layers: dict[str, int]) -> None:
+        """Learn the modules' paths; ``layers`` gives each repeated layer's tag by its path."""
+        recording = self.recording
+        for path, module in model.named_modules():
+            self._paths[id(module)] = len(recording.paths)
+            recording.paths.append(path)
+            self._layer_of_path.append(_tag_of(path, layers))
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Hear of every module's forward while entered."""
+        registry = torch.nn.modules.module
+        handles = [
+            registry.register_module_forward_pre_hook(self._enter),
+            # Also after an exception: a checkpoint ends its second forward with one.
+            registry.register_module_forward_hook(self._leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is made here is not on the GPU, or does not happen in a real run."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def mark(self, phase: str, step: int) -> None:
+        """A phase begins."""
+        self._phase, self._step = phase, step
+        self._tag = None
+        self._path, self._in_layer = 0, False
+        self._first_block = len(self.recording.sizes)
+        self.recording.marks.append((len(self.recording.events), phase, step))
+
+    def label(self, tensors: Iterable[tuple[str, Any]], category: str) -> None:
+        """Say what live tensors are for; each comes with the name shown as its module."""
+        recording = self.recording
+        names = {path: i for i, path in enumerate(recording.paths)}
+        for name, tensor in tensors:
+            index = self._live.get(tensor.untyped_storage()._cdata)
+            if index is None or recording.settled[index]:
+                continue
+            if name not in names:
+                names[name] = len(recording.paths)
+                recording.paths.append(name)
+                self._layer_of_path.append(None)
+            recording.categories[index] = category
+            recording.block_paths[index] = names[name]
+            recording.settled[index] = True
+
+    def place(self, path: str, layers: dict[str, int]) -> None:
+        """While loading: the storages made from here on belong to the module at a path."""
+        self._tag = _tag_of(path, layers)
+
+    def name_parameters(self, model: Any) -> None:
+        """After loading: say which storage is which parameter or buffer."""
+        self.label([*model.named_parameters(), *model.named_buffers()], "parameter")
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func in _MATMULS and not self._paused:
+            self._workspace()
+        out = func(*args, **(kwargs or {}))
+        if self._paused:
+            return out
+        if isinstance(out, torch.Tensor):
+            self._note(out, func, args, None)
+        elif isinstance(out, (list, tuple)):
+            for position, part in enumerate(out):
+                if isinstance(part, torch.Tensor):
+                    self._note(part, func, args, position)
+        return out
+
+    def _note(self, tensor: Any, func: Any, args: Any, position: int | None) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._live or (func is _FROM_PYTHON and not tensor.dim()):
+            return
+        layer = self._tag if self._phase == "load" else self._locate()
+        if layer is None and self._phase not in _BY_PHASE:
+            layer = self._tag_of_argument(args, position)
+            if layer is not None:
+                self._tag = layer
+        self._book(key, storage.nbytes(), str(func.name()), layer)
+        index = self._live[key]
+
+        def gone(_reference: Any) -> None:
+            self._release(key, index)
+
+        self._references[index] = weakref.ref(storage, gone)
+
+    def _book(self, key: int, size: int, operation: str, layer: int | None) -> None:
+        recording = self.recording
+        index = len(recording.sizes)
+        self._live[key] = index
+        category = _BY_PHASE.get(self._phase, "temporary")
+        recording.add_block(size, category, self._path, layer, operation)
+        recording.add_event(index + 1, self._tag, self._path)
+
+    def _release(self, key: int, index: int) -> None:
+        del self._live[key], self._references[index]
+        layer = self.recording.tags[index]
+        if layer is not None and layer != self._tag:
+            if self._phase not in _BY_PHASE:
+                self._tag = layer
+            elif self._phase != "backward" and not self._in_layer and (
+                layer + 1 != self._tag or index < self._first_block
+            ):
+                # Something of each layer's that went at once, after the last of them; what a
+                # layer's successor has just replaced (its output) belongs to the successor.
+                self._tag = layer
+        self.recording.add_event(-(index + 1), self._tag, self._path)
+
+    def _workspace(self) -> None:
+        # The engine runs a backward on a thread of its own, with a cuBLAS handle of its own.
+        backward = self._in_backward() != -1
+        if backward in self._workspaces:
+            return
+        self._workspaces.add(backward)
+        tag, path = self._tag, self._path
+        self._tag = None
+        self._book(-1 - backward, 0, "cublas", None)
+        self.recording.categories[-1] = "workspace"
+        self.recording.settled[-1] = True
+        self._tag, self._path = tag, path
+
+    def _locate(self) -> int | None:
+        """Find out which module is at work; returns its layer and makes it the current one."""
+        layer: int | None
+        if self._running:
+            path = self._running[-1]
+        else:
+            node = self._node()
+            if node is None:
+                self._path, self._in_layer = 0, False
+                return None
+            number = node._sequence_nr()
+            if number >= _UNNUMBERED:
+                return self._locate_parameter(node)
+            path = self._start_paths[bisect_right(self._starts, number) - 1]
+        self._path = path
+        layer = self._layer_of_path[path]
+        self._in_layer = layer is not None
+        if layer is not None:
+            self._tag = layer
+        return layer
+
+    def _locate_parameter(self, node: Any) -> int | None:
+        index = self._live.get(node.variable.untyped_storage()._cdata)
+        layer = None if index is None else self.recording.tags[index]
+        if layer is not None:
+            self._tag = layer
+        return layer
+
+    def _tag_of_argument(self, args: Any, position: int | None) -> int | None:
+        """The layer of the tensor that an output goes with, as a parameter's exp_avg with it."""
+        for arg in args:
+            if isinstance(arg, (list, tuple)) and position is not None and position < len(arg):
+                arg = arg[position]  # noqa: PLW2901
+            if isinstance(arg, torch.Tensor):
+                index = self._live.get(arg.untyped_storage()._cdata)
+                if index is not None:
+                    return self.recording.tags[index]
+        return None
+
+    def _enter(self, module: Any, _args: Any) -> None:
+        path = self._paths.get(id(module))
+        if path is None:
+            path = self._running[-1] if self._running else 0
+        self._running.append(path)
+        self._begin(path)
+
+    def _leave(self, _module: Any, _args: Any, _output: Any) -> None:
+        if self._running:
+            self._running.pop()
+        self._begin(self._running[-1] if self._running else 0)
+
+    def _begin(self, path: int) -> None:
+        self._starts.append(self._sequence())
+        self._start_paths.append(path)
+        self._path = path
+        layer = self._layer_of_path[path]
+        self._in_layer = layer is not None
+        if layer is not None:
+            self._tag = layer
+
+
+def _tag_of(path: str, layers: dict[str, int]) -> int | None:
+    """The tag of the layer in which a module or parameter lies, the outermost where they nest."""
+    for prefix, tag in layers.items():
+        if path == prefix or path.startswith(prefix + "."):
+            return tag
+    return None
