@@ -43,14 +43,14 @@ class Stack:
         return self.depth - self.traced
 
 
-def traced_depth(depth: int, period: int = 1, irregular: int = 0) -> int:
+def traced_depth(depth: int, period: int = 1, irregular: int = 0, tail: int = 1) -> int:
     """The least depth to trace from which ``depth`` layers can be told.
 
-    ``irregular`` layers at the beginning follow no period. Two periods and an end are traced where
+    ``irregular`` layers at the beginning follow no period, ``tail`` at the end may be special. Two periods and an end are traced where
     one layer is like the next, so that ``repeat`` can see that they are; of longer periods one.
     """
-    head = max(_HEAD, irregular)
-    least = head + (2 if period == 1 else 1) * period + 1
+    head = _head(irregular)
+    least = head + (2 if period == 1 else 1) * period + tail
     if depth <= least:
         return depth
     return least + (depth - least) % period
@@ -64,7 +64,12 @@ def repeat(pattern: Pattern, stack: Stack, irregular: int = 0) -> Pattern:
     """
     if not stack.missing:
         return pattern
-    return _Repetition(pattern, stack, max(_HEAD, irregular)).build()
+    return _Repetition(pattern, stack, _head(irregular)).build()
+
+
+def _head(irregular: int) -> int:
+    """Layers before the template: its own predecessor must be like it already."""
+    return max(_HEAD, irregular + 1) if irregular else _HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class _Repetition:
             layer = self._layer(visit.tag)
             if layer is None or not self._first <= layer < self._last:
                 shift = self._stack.missing if layer is not None and layer >= self._last else 0
-                self._emit(visit, shift, copied=False)
+                self._emit(visit, shift)
                 index += 1
                 continue
             group = visits[index : index + self._stack.period]
@@ -115,7 +120,7 @@ class _Repetition:
                 steps = steps[::-1]
             for shift in steps:
                 for member in group:
-                    self._emit(member, shift, copied=True)
+                    self._emit(member, shift, copied=True, last=shift == steps[-1])
             index += len(group)
         marks = tuple(
             Mark(self._positions.get(mark.event, len(self._events)), mark.phase, mark.step)
@@ -163,7 +168,9 @@ class _Repetition:
             return None
         return self._layer(self._visits[index].tag)
 
-    def _emit(self, visit: _Visit, shift: int, *, copied: bool) -> None:
+    def _emit(
+        self, visit: _Visit, shift: int, *, copied: bool = False, last: bool = True
+    ) -> None:
         pattern = self._pattern
         tag = None if visit.tag is None else visit.tag + shift
         for position in range(visit.start, visit.end):
@@ -182,6 +189,8 @@ class _Repetition:
                 self._made[(event - 1, tag)] = len(self._blocks)
                 freed = [len(self._blocks)]
             else:
+                if not last and self._layer(self._keys[-event - 1][1]) is None:
+                    continue  # what all layers share goes with the last of them to run
                 freed = [-made for made in self._freed(-event - 1, visit.tag, shift, copied)]
             for one in freed:
                 self._events.append(one)

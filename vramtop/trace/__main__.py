@@ -8,6 +8,7 @@ One JSON object a line. The request is ``{"workload": …, "batches": […]}``; 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -18,6 +19,9 @@ from ..errors import VramtopError
 
 def main() -> int:
     """Answer one request."""
+    # A third of the time to import torch and transformers would go into collections; and what is
+    # traced must not depend on when one happens to run.
+    gc.disable()
     # Whatever libraries print must not get between the lines of the answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -75,23 +75,37 @@ def _from_config(workload: Workload, *, whole: bool) -> Built:
 
     arguments = dict(workload.model.config or {})
     config = rank_config(make_config(arguments.pop("model_type"), arguments), workload)
+    if getattr(config, "is_encoder_decoder", False):
+        # Labels are shifted behind a start token, whose number changes nothing here.
+        config.decoder_start_token_id = getattr(config, "decoder_start_token_id", None) or 0
     depth = int(config.num_hidden_layers)
     irregular, period = _rhythm(config, depth)
-    traced = depth if whole else traced_depth(depth, period, irregular)
+    # An encoder's last layer gets its gradient from a whole decoder.
+    tail = 2 if getattr(config, "is_encoder_decoder", False) else 1
+    traced = depth if whole else traced_depth(depth, period, irregular, tail)
     _cut_layers(config, depth, traced)
     auto = getattr(transformers, workload.model.auto_class)
+    attention = _ATTENTION[workload.attention]
     try:
         with torch.device("meta"):
-            model = auto.from_config(
-                config,
-                dtype=DTYPES[workload.weight_dtype],
-                attn_implementation=_ATTENTION[workload.attention],
-            )
+            try:
+                model = _make(auto, config, workload, attention)
+            except ValueError as error:
+                if workload.attention != "sdpa" or "scaled_dot_product" not in str(error):
+                    raise
+                # transformers itself falls back to eager where a model has no SDPA path.
+                model = _make(auto, config, workload, "eager")
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{workload.model.name} cannot be built: {first}") from None
     model.train(workload.training)
     return Built(model, _stacks(model, depth, traced, period), irregular)
+
+
+def _make(auto: Any, config: Any, workload: Workload, attention: str) -> Any:
+    return auto.from_config(
+        config, dtype=DTYPES[workload.weight_dtype], attn_implementation=attention
+    )
 
 
 def _rhythm(config: Any, depth: int) -> tuple[int, int]:
