@@ -28,7 +28,7 @@ class NotRepeating(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Layers of one kind: ``depth`` of them, of which ``traced`` were; they repeat by ``period``."""
+    """Layers of one kind: so many were traced of the full depth; they repeat by ``period``."""
 
     prefix: str
     """Path of the ModuleList, as model.layers."""
@@ -46,8 +46,9 @@ class Stack:
 def traced_depth(depth: int, period: int = 1, irregular: int = 0, tail: int = 1) -> int:
     """The least depth to trace from which ``depth`` layers can be told.
 
-    ``irregular`` layers at the beginning follow no period, ``tail`` at the end may be special. Two periods and an end are traced where
-    one layer is like the next, so that ``repeat`` can see that they are; of longer periods one.
+    ``irregular`` layers at the beginning follow no period, ``tail`` at the end may be special.
+    Two periods and an end are traced where one layer is like the next, so that ``repeat`` can see
+    that they are; of longer periods one.
     """
     head = _head(irregular)
     least = head + (2 if period == 1 else 1) * period + tail
@@ -168,9 +169,7 @@ class _Repetition:
             return None
         return self._layer(self._visits[index].tag)
 
-    def _emit(
-        self, visit: _Visit, shift: int, *, copied: bool = False, last: bool = True
-    ) -> None:
+    def _emit(self, visit: _Visit, shift: int, *, copied: bool = False, last: bool = True) -> None:
         pattern = self._pattern
         tag = None if visit.tag is None else visit.tag + shift
         for position in range(visit.start, visit.end):

@@ -124,8 +124,10 @@ class AllocatorConfig:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Everything that an estimate depends on. Batch and sequence are those of one micro-batch on
-    one data-parallel rank; bytes and verdicts are those of one GPU, the fullest.
+    """Everything that an estimate depends on.
+
+    Batch and sequence are those of one micro-batch on one data-parallel rank; bytes and verdicts
+    are those of one GPU, the fullest.
     """
 
     model: Model
@@ -180,8 +182,11 @@ class Workload:
 
     @property
     def implementation(self) -> OptimizerImplementation:
-        """How the optimizer steps. torch.optim takes foreach on CUDA where it can; transformers'
-        Trainer asks for the fused AdamW (TrainingArguments.optim, adamw_torch_fused)."""
+        """How the optimizer steps.
+
+        torch.optim takes foreach on CUDA where it can; transformers' Trainer asks for the fused
+        AdamW (TrainingArguments.optim, adamw_torch_fused).
+        """
         if self.optimizer_implementation is not None:
             return self.optimizer_implementation
         if self.stack == "hf-trainer" and self.optimizer == "adamw":

@@ -157,9 +157,7 @@ def find_again(built: Built, model: Any) -> None:
             if isinstance(module, torch.nn.ModuleList) and (
                 path == stack.prefix or path.endswith("." + stack.prefix)
             ):
-                built.stacks[i] = Stack(
-                    path, stack.depth, stack.traced, stack.period, stack.number
-                )
+                built.stacks[i] = Stack(path, stack.depth, stack.traced, stack.period, stack.number)
     built.model = model
 
 

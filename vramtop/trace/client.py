@@ -39,9 +39,7 @@ def why_not() -> str | None:
     return None
 
 
-def traces(
-    workload: Workload, batches: Sequence[int], progress: Progress
-) -> list[dict[str, Any]]:
+def traces(workload: Workload, batches: Sequence[int], progress: Progress) -> list[dict[str, Any]]:
     """The recordings of a workload at some batch sizes; see ``run.trace_batches``.
 
     Raises:

@@ -71,6 +71,7 @@ def _generate(
         recorder.label(_cached(cache), "kv_cache")
         length = workload.sequence + token + 1
     recorder.mark("end", 1)
+    del outputs, cache
 
 
 def _cached(cache: Any) -> list[tuple[str, Any]]:

@@ -41,7 +41,7 @@ _UNNUMBERED = 2**63
 """Sequence numbers from here on are those of AccumulateGrad, which no forward has made."""
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
     """Records while it is entered; ``watch`` a model first, ``mark`` each phase as it begins."""
 
     def __init__(self) -> None:
@@ -130,9 +130,7 @@ class Recorder(TorchDispatchMode):
         """After loading: say which storage is which parameter or buffer."""
         self.label([*model.named_parameters(), *model.named_buffers()], "parameter")
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _MATMULS and not self._paused:
             self._workspace()
         out = func(*args, **(kwargs or {}))
@@ -178,8 +176,10 @@ class Recorder(TorchDispatchMode):
         if layer is not None and layer != self._tag:
             if self._phase not in _BY_PHASE:
                 self._tag = layer
-            elif self._phase != "backward" and not self._in_layer and (
-                layer + 1 != self._tag or index < self._first_block
+            elif (
+                self._phase != "backward"
+                and not self._in_layer
+                and (layer + 1 != self._tag or index < self._first_block)
             ):
                 # Something of each layer's that went at once, after the last of them; what a
                 # layer's successor has just replaced (its output) belongs to the successor.

@@ -1,0 +1,93 @@
+"""Footprints from recorded timelines: replayed by the allocator's rules, at any batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .components.context import context_bytes, cublas_workspace_bytes
+from .envelope import Envelope
+from .replay import Replay, replay
+from .result import ALLOCATED_COMPONENTS, Footprint, PhaseUse
+from .timeline import Timeline
+from .workload import Workload
+
+_ANCHOR = 4
+"""Replayed beside the batch that is asked for: this many times it. Between and beyond the two the
+allocator's overhead (reserved - requested) is taken from the line through them."""
+
+
+class TracedPredictor:
+    """Answers from timelines: one affine in the batch, and exact ones of single batch sizes."""
+
+    def __init__(
+        self, affine: Timeline, exact: Mapping[int, Timeline], workload: Workload
+    ) -> None:
+        self._affine, self._exact, self._workload = affine, exact, workload
+        self._workspace_bytes = cublas_workspace_bytes(workload.device)
+        self._context_bytes = context_bytes(workload.device, workload.parallel.gpus)
+        self._envelope: Envelope | None = None
+        self._made: dict[int, Footprint] = {}
+        self._overheads: tuple[tuple[int, int], tuple[int, int]] | None = None
+
+    def at(self, batch: int) -> Footprint:
+        """The whole answer for one batch size; a replay the first time."""
+        if batch not in self._made:
+            self._made[batch] = self._footprint(batch)
+        return self._made[batch]
+
+    def process_bytes(self, batch: int) -> int:
+        """The process's total: the exact peak, and the allocator's overhead between replays."""
+        if batch in self._made:
+            return self._made[batch].process_bytes
+        if self._envelope is None:
+            self._envelope = Envelope(self._affine, self._workspace_bytes)
+        if self._overheads is None:
+            few = max(self._workload.batch, self._affine.least_batch)
+            self._overheads = (self._overhead(few), self._overhead(few * _ANCHOR))
+        (batch_a, over_a), (batch_b, over_b) = self._overheads
+        over = over_a + (over_b - over_a) * (batch - batch_a) // (batch_b - batch_a)
+        return self._envelope.peak_bytes(batch) + max(over, 0)
+
+    def _overhead(self, batch: int) -> tuple[int, int]:
+        assert self._envelope is not None
+        return batch, self.at(batch).process_bytes - self._envelope.peak_bytes(batch)
+
+    def replay(self, batch: int) -> Replay:
+        """What the allocator does at one batch size."""
+        return replay(
+            self._exact.get(batch, self._affine),
+            batch,
+            config=self._workload.allocator,
+            workspace_bytes=self._workspace_bytes,
+        )
+
+    def _footprint(self, batch: int) -> Footprint:
+        done = self.replay(batch)
+        components = {name: done.components.get(name, 0) for name in ALLOCATED_COMPONENTS}
+        components["cached"] = done.peak_reserved_bytes - done.peak_allocated_bytes
+        components["context"] = self._context_bytes
+        timeline = self._exact.get(batch, self._affine)
+        return Footprint(
+            method="trace",
+            components=components,
+            phases=_phases(done),
+            peak_allocated_bytes=done.peak_allocated_bytes,
+            peak_reserved_bytes=done.peak_reserved_bytes,
+            process_bytes=done.peak_reserved_bytes + self._context_bytes,
+            peak_phase=done.peak_phase,
+            peak_module=done.peak_module or None,
+            peak_step=done.peak_step or None,
+            notes=timeline.notes,
+        )
+
+
+def _phases(done: Replay) -> tuple[PhaseUse, ...]:
+    """Phases by name in order: what is left after the last of each, the most in any."""
+    after: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for phase in done.phases:
+        if phase.name in ("other", "end"):
+            continue
+        after[phase.name] = phase.after_bytes
+        most[phase.name] = max(most.get(phase.name, 0), phase.peak_bytes)
+    return tuple(PhaseUse(name, after[name], most[name]) for name in after)

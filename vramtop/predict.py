@@ -1,0 +1,104 @@
+"""``vramtop.estimate``: what a workload will take, by the best method that works here."""
+
+from __future__ import annotations
+
+from .errors import UsageError
+from .estimator.checks import validate
+from .estimator.judge import judge
+from .estimator.layers import NotRepeating, Stack, repeat
+from .estimator.pattern import NotAffine, Pattern, affine, single
+from .estimator.recording import Recording
+from .estimator.result import Estimate, Predictor, Progress
+from .estimator.timeline import Timeline
+from .estimator.workload import Workload
+
+METHODS = ("auto", "trace", "closed-form", "seed")
+_AFFINE_BATCHES = (2, 3)
+"""Two that tell the line; at 1 some tensors have other layouts, so it is traced by itself."""
+
+
+def estimate(
+    workload: Workload, method: str = "auto", progress: Progress | None = None
+) -> Estimate:
+    """What a workload will take on the fullest GPU, whether it fits, and what to change.
+
+    ``method``: ``trace`` runs the real modules on fake tensors in a process of its own (needs
+    torch and transformers, not a GPU; seconds, instantly when asked again); ``closed-form`` takes
+    formulas (no torch, a millisecond); ``seed`` the rules of thumb that the project began with;
+    ``auto`` is ``trace`` where that is possible.
+
+    Raises:
+        UsageError: the workload is impossible, or cannot be done by this method.
+    """
+    validate(workload)
+    return judge(predictor(workload, method, progress), workload)
+
+
+def predictor(
+    workload: Workload, method: str = "auto", progress: Progress | None = None
+) -> Predictor:
+    """Footprints of a workload for any batch size."""
+    if method not in METHODS:
+        raise UsageError(f"no method {method!r}; there are: {', '.join(METHODS)}")
+    if method == "seed":
+        from .estimator import seed
+
+        return seed.predictor(workload)
+    if method == "closed-form" or (method == "auto" and not _can_trace()):
+        from .estimator import closed
+
+        return closed.predictor(workload)
+    return _traced(workload, progress or _silent)
+
+
+def _can_trace() -> bool:
+    from .trace import client
+
+    return client.why_not() is None
+
+
+def _silent(_text: str, _done: float) -> None:
+    """Nobody watches."""
+
+
+def _traced(workload: Workload, progress: Progress) -> Predictor:
+    from .estimator.sharding import shard
+    from .estimator.traced import TracedPredictor
+    from .trace import client
+
+    if (reason := client.why_not()) is not None:
+        raise UsageError(f"--method trace: {reason}; or take --method closed-form")
+    batches = [*_AFFINE_BATCHES]
+    if workload.batch == 1:
+        batches.insert(0, 1)
+    recorded = {
+        trace["batch"]: (
+            Recording.from_json(trace["recording"]),
+            [Stack(**stack) for stack in trace["stacks"]],
+            trace["irregular"],
+        )
+        for trace in client.traces(workload, batches, progress)
+    }
+    a, b = _AFFINE_BATCHES
+    (first, stacks, irregular), (second, _, _) = recorded[a], recorded[b]
+    exact: dict[int, Timeline] = {}
+    try:
+        line = _whole(affine(first, a, second, b), stacks, irregular)
+    except NotAffine as error:
+        raise UsageError(
+            f"{workload.model.name}: {error}, so there is no curve over it; "
+            "use --method closed-form"
+        ) from None
+    if 1 in recorded:
+        recording, stacks, irregular = recorded[1]
+        exact[1] = shard(_whole(single(recording, 1), stacks, irregular), workload)
+    return TracedPredictor(shard(line, workload), exact, workload)
+
+
+def _whole(pattern: Pattern, stacks: list[Stack], irregular: int) -> Timeline:
+    try:
+        for stack in stacks:
+            pattern = repeat(pattern, stack, irregular)
+    except NotRepeating as error:  # the tracer has tried at one batch size what failed at another
+        raise UsageError(f"the layers of this model differ with the batch: {error}") from None
+    return pattern.to_timeline()
