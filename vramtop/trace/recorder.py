@@ -35,6 +35,7 @@ _MATMULS = frozenset(
     }
 )
 """Operations that run on cuBLAS: the first on a thread takes its handle's workspace."""
+_ADD = _aten.add.Tensor
 _FROM_PYTHON = _aten.lift_fresh.default
 """``torch.tensor(0.0)``: its scalars stay on the host, as an optimizer's step counts."""
 _UNNUMBERED = 2**63
@@ -136,6 +137,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         out = func(*args, **(kwargs or {}))
         if self._paused:
             return out
+        if func is _ADD and self._is_accumulation(args):
+            self._take_over(args[0], out)
+            return out
         if isinstance(out, torch.Tensor):
             self._note(out, func, args, None)
         elif isinstance(out, (list, tuple)):
@@ -154,21 +158,45 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             layer = self._tag_of_argument(args, position)
             if layer is not None:
                 self._tag = layer
-        self._book(key, storage.nbytes(), str(func.name()), layer)
-        index = self._live[key]
+        self._follow(storage, self._book(storage.nbytes(), str(func.name()), layer))
 
-        def gone(_reference: Any) -> None:
-            self._release(key, index)
-
-        self._references[index] = weakref.ref(storage, gone)
-
-    def _book(self, key: int, size: int, operation: str, layer: int | None) -> None:
+    def _book(self, size: int, operation: str, layer: int | None) -> int:
         recording = self.recording
         index = len(recording.sizes)
-        self._live[key] = index
         category = _BY_PHASE.get(self._phase, "temporary")
         recording.add_block(size, category, self._path, layer, operation)
         recording.add_event(index + 1, self._tag, self._path)
+        return index
+
+    def _is_accumulation(self, args: Any) -> bool:
+        """Whether the engine sums up two gradients, which it does in place but for fake tensors.
+
+        InputBuffer::accumulate (torch/csrc/autograd/input_buffer.cpp) adds into the older one where
+        nobody else holds it; a tensor subclass it never changes.
+        """
+        if self._phase != "backward" or self._running or self._in_backward() == -1:
+            return False
+        old, new = args[0], args[1]
+        if not isinstance(new, torch.Tensor) or old.shape != new.shape or old.dtype != new.dtype:
+            return False
+        storage = old.untyped_storage()
+        # One reference is the tensor's, one that of the storage which we have just asked for.
+        return torch._C._storage_Use_Count(storage._cdata) == 2 and storage._cdata in self._live
+
+    def _take_over(self, old: Any, new: Any) -> None:
+        index = self._live.pop(old.untyped_storage()._cdata)
+        self._follow(new.untyped_storage(), index)
+
+    def _follow(self, storage: Any, index: int) -> None:
+        """Book the block's release when this storage goes."""
+        key = storage._cdata
+        self._live[key] = index
+
+        def gone(_reference: Any) -> None:
+            if self._live.get(key) == index:
+                self._release(key, index)
+
+        self._references[index] = weakref.ref(storage, gone)
 
     def _release(self, key: int, index: int) -> None:
         del self._live[key], self._references[index]
@@ -194,7 +222,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self._workspaces.add(backward)
         tag, path = self._tag, self._path
         self._tag = None
-        self._book(-1 - backward, 0, "cublas", None)
+        self._book(0, "cublas", None)
         self.recording.categories[-1] = "workspace"
         self.recording.settled[-1] = True
         self._tag, self._path = tag, path
