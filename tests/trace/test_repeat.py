@@ -4,9 +4,6 @@ import dataclasses
 
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from vramtop.estimator.layers import repeat
 from vramtop.estimator.pattern import affine, single
 from vramtop.estimator.workload import Lora, Model, Workload
