@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UsageError
 from ..estimator.workload import Workload
 from .build import DTYPES, Built
 
@@ -19,7 +20,12 @@ def make_inputs(built: Built, workload: Workload) -> dict[str, Any]:
     if built.step is not None:
         return {}
     config = getattr(built.model, "config", None)
-    if config is not None and getattr(config, "num_channels", None):
+    if config is None:
+        raise UsageError(
+            f"{type(built.model).__name__} is no transformers model: let your function return "
+            "(model, step), where step(model, batch, sequence) gives the loss"
+        )
+    if getattr(config, "num_channels", None):
         size = config.image_size
         pixels = torch.zeros(
             batch, config.num_channels, size, size, dtype=DTYPES[workload.weight_dtype]

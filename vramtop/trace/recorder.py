@@ -155,9 +155,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             return
         layer = self._tag if self._phase == "load" else self._locate()
         if layer is None and self._phase not in _BY_PHASE:
-            layer = self._tag_of_argument(args, position)
-            if layer is not None:
-                self._tag = layer
+            layer = self._locate_argument(args, position)
         self._follow(storage, self._book(storage.nbytes(), str(func.name()), layer))
 
     def _book(self, size: int, operation: str, layer: int | None) -> int:
@@ -255,15 +253,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             self._tag = layer
         return layer
 
-    def _tag_of_argument(self, args: Any, position: int | None) -> int | None:
-        """The layer of the tensor that an output goes with, as a parameter's exp_avg with it."""
+    def _locate_argument(self, args: Any, position: int | None) -> int | None:
+        """Place an output of the optimizer's with the tensor that it is made from."""
         for arg in args:
             if isinstance(arg, (list, tuple)) and position is not None and position < len(arg):
                 arg = arg[position]  # noqa: PLW2901
             if isinstance(arg, torch.Tensor):
                 index = self._live.get(arg.untyped_storage()._cdata)
                 if index is not None:
-                    return self.recording.tags[index]
+                    self._path = self.recording.block_paths[index]
+                    layer = self.recording.tags[index]
+                    if layer is not None:
+                        self._tag = layer
+                    return layer
         return None
 
     def _enter(self, module: Any, _args: Any) -> None:

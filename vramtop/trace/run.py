@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ..errors import UsageError
+from ..errors import UsageError, VramtopError
 from ..estimator.layers import NotRepeating, Stack, repeat
 from ..estimator.pattern import single
 from ..estimator.recording import Recording
@@ -54,6 +54,14 @@ def run(workload: Workload, progress: Progress, *, whole: bool = False) -> Run:
         raise UsageError(_dynamic(workload, error)) from None
     except torch._subclasses.fake_tensor.DataDependentOutputException as error:
         raise UsageError(_dynamic(workload, error)) from None
+    except VramtopError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        if workload.model.entry is None:
+            raise
+        raise UsageError(
+            f"{workload.model.entry}: {type(error).__name__}: {error}".splitlines()[0]
+        ) from None
     return Run(recorder.recording, tuple(built.stacks), built.irregular)
 
 
