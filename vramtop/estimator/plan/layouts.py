@@ -1,0 +1,64 @@
+"""The ways to spread a training over GPUs that are tried: tensor, pipeline, data, ZeRO stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from ..workload import Parallel
+from .values import Wish
+
+_NODE_GPUS: Final = 8
+"""Tensor parallelism beyond the GPUs that share NVLink is not tried (Narayanan et al. 2021, 3)."""
+
+
+def layouts(wish: Wish) -> tuple[Parallel, ...]:
+    """Every layout over all of the GPUs, the plainest first; degrees that the user holds stay.
+
+    ZeRO-2 and 3 are not tried with a pipeline, whose micro-batches would reduce and gather
+    everything each (DeepSpeed refuses them).
+    """
+    wanted = wish.workload.parallel
+    found = [
+        layout
+        for tensor in _degrees(wish, "tensor", min(wanted.gpus, _NODE_GPUS))
+        for pipeline in _degrees(wish, "pipeline", wanted.gpus)
+        for layout in _layouts(wish, tensor, pipeline)
+    ]
+    return tuple(found)
+
+
+def _degrees(wish: Wish, field: str, most: int) -> Iterator[int]:
+    wanted = wish.workload.parallel
+    if field in wish.held:
+        yield int(getattr(wanted, field))
+        return
+    yield from (degree for degree in range(1, most + 1) if wanted.gpus % degree == 0)
+
+
+def _layouts(wish: Wish, tensor: int, pipeline: int) -> Iterator[Parallel]:
+    wanted = wish.workload.parallel
+    model_parallel = tensor * pipeline * wanted.context
+    if wanted.gpus % model_parallel:
+        return
+    spread = replace(
+        wanted,
+        tensor=tensor,
+        pipeline=pipeline,
+        sequence=wanted.sequence if "sequence" in wish.held else tensor > 1,
+        virtual_pipeline=wanted.virtual_pipeline if pipeline > 1 else 1,
+    )
+    if "zero" in wish.held:
+        yield spread
+        return
+    stages: tuple[int, ...] = (0,)
+    if spread.data * spread.context > 1:
+        stages = (0, 1) if pipeline > 1 else (0, 1, 2, 3)
+    for zero in stages:
+        yield replace(spread, zero=zero)
+
+
+def micro_batches(samples: int) -> tuple[int, ...]:
+    """The micro-batches that divide ``samples`` evenly, the largest first."""
+    return tuple(size for size in range(samples, 0, -1) if samples % size == 0)

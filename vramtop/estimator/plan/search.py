@@ -1,0 +1,251 @@
+"""The search: every arithmetic × checkpointing × layout with the largest micro-batch that fits.
+
+Memory is the predictor's that is passed in (the closed form: thousands are asked), the other
+costs are formulas. What is left of them is the Pareto front over what changes of the arithmetic,
+memory, recomputation, communication and passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...errors import UsageError
+from ..result import Footprint, Progress
+from ..workload import CHECKPOINTINGS, QUANTIZED, Parallel, Workload
+from .arithmetics import FUSED, arithmetics
+from .communication import bubble
+from .layouts import layouts, micro_batches
+from .model import Numbers
+from .pareto import front
+from .selection import few
+from .traffic import traffic
+from .values import Arithmetic, Configuration, Plan, PredictorOf, Wish
+
+
+@dataclass(slots=True)
+class _Search:
+    wish: Wish
+    limit_bytes: int
+    predictor_of: PredictorOf
+    numbers: Numbers
+    tried: int = 0
+    nearest: Configuration | None = None
+
+    def structures(self) -> list[tuple[Arithmetic, str, Parallel]]:
+        """Everything but the micro-batch."""
+        checkpointings: Sequence[str] = CHECKPOINTINGS
+        if "checkpointing" in self.wish.held:
+            checkpointings = (self.wish.workload.checkpointing,)
+        return [
+            (arithmetic, checkpointing, parallel)
+            for arithmetic in arithmetics(self.wish)
+            for checkpointing in checkpointings
+            for parallel in layouts(self.wish)
+        ]
+
+    def largest(
+        self, arithmetic: Arithmetic, checkpointing: str, parallel: Parallel
+    ) -> Configuration | None:
+        """The largest micro-batch that fits, by bisection: memory grows with the batch."""
+        samples, rest = divmod(self.wish.effective_batch, parallel.data)
+        if rest or not samples:
+            return None
+        sizes = self._sizes(samples, parallel)
+        best = None
+        low, high = 0, len(sizes) - 1
+        while low <= high:
+            middle = (low + high) // 2
+            found = self._configuration(arithmetic, checkpointing, parallel, sizes[middle], samples)
+            if found is None:
+                return None
+            if found.process_bytes <= self.limit_bytes:
+                best, high = found, middle - 1
+            else:
+                low = middle + 1
+                self._note_nearest(found)
+        return best
+
+    def _sizes(self, samples: int, parallel: Parallel) -> tuple[int, ...]:
+        if "batch" in self.wish.held:
+            batch = self.wish.workload.batch
+            return (batch,) if samples % batch == 0 else ()
+        # A pipeline with fewer micro-batches than stages is never full.
+        return tuple(
+            size for size in micro_batches(samples) if samples // size >= parallel.pipeline
+        )
+
+    def _configuration(
+        self,
+        arithmetic: Arithmetic,
+        checkpointing: str,
+        parallel: Parallel,
+        batch: int,
+        samples: int,
+    ) -> Configuration | None:
+        passes = samples // batch
+        workload = workload_of(self.wish, arithmetic, checkpointing, parallel, batch, passes)
+        try:
+            predictor = self.predictor_of(workload)
+        except UsageError:
+            return None  # a layout that the model's heads or layers do not allow
+        self.tried += 1
+        return price(workload, arithmetic, passes, predictor.at(batch), self.numbers)
+
+    def _note_nearest(self, found: Configuration) -> None:
+        if self.nearest is None or found.process_bytes < self.nearest.process_bytes:
+            self.nearest = found
+
+
+def search(
+    wish: Wish,
+    *,
+    limit_bytes: int,
+    predictor_of: PredictorOf,
+    numbers: Numbers,
+    progress: Progress | None = None,
+) -> Plan:
+    """The few configurations worth choosing from.
+
+    Raises:
+        UsageError: the effective batch cannot be divided over the GPUs in any layout.
+    """
+    searching = _Search(wish, limit_bytes, predictor_of, numbers)
+    structures = searching.structures()
+    if not any(wish.effective_batch % layout.data == 0 for *_, layout in structures):
+        raise UsageError(
+            f"an effective batch of {wish.effective_batch} cannot be divided over "
+            f"{wish.workload.parallel.gpus} GPUs in any layout; a multiple of it can"
+        )
+    found = []
+    for done, (arithmetic, checkpointing, parallel) in enumerate(structures):
+        if progress is not None:
+            progress("searching", done / len(structures))
+        if (one := searching.largest(arithmetic, checkpointing, parallel)) is not None:
+            found.append(one)
+    return Plan(
+        wish=wish,
+        limit_bytes=limit_bytes,
+        configurations=tuple(few(front(found, costs))),
+        nearest=None if found else searching.nearest,
+        tried=searching.tried,
+    )
+
+
+def recheck(
+    plan: Plan, predictor_of: PredictorOf, numbers: Numbers, progress: Progress | None = None
+) -> Plan:
+    """The same configurations with their memory by another predictor.
+
+    What it says does not fit takes the next smaller micro-batch that does, or leaves the plan.
+    Configurations that it cannot predict stay as they are; a note says so.
+    """
+    kept, left, unknown = [], 0, 0
+    for done, one in enumerate(plan.configurations):
+        if progress is not None:
+            progress("re-checking", done / len(plan.configurations))
+        try:
+            found = _smaller(one, plan, predictor_of, numbers)
+        except UsageError:
+            unknown += 1
+            found = one
+        if found is None:
+            left += 1
+        else:
+            kept.append(found)
+    notes = [*plan.notes]
+    if left:
+        notes.append(f"{left} configurations left out: they do not fit when looked at closely")
+    if unknown:
+        notes.append(f"{unknown} configurations could not be looked at closely")
+    return replace(plan, configurations=tuple(front(kept, costs)), notes=tuple(notes))
+
+
+def _smaller(
+    one: Configuration, plan: Plan, predictor_of: PredictorOf, numbers: Numbers
+) -> Configuration | None:
+    samples = one.workload.batch * one.passes
+    for batch in micro_batches(samples):
+        if batch > one.workload.batch:
+            continue
+        passes = samples // batch
+        workload = workload_of(
+            plan.wish,
+            one.arithmetic,
+            one.workload.checkpointing,
+            one.workload.parallel,
+            batch,
+            passes,
+        )
+        footprint = predictor_of(workload).at(batch)
+        if footprint.process_bytes <= plan.limit_bytes:
+            return price(workload, one.arithmetic, passes, footprint, numbers)
+        if "batch" in plan.wish.held:
+            return None
+    return None
+
+
+def costs(one: Configuration) -> tuple[float, ...]:
+    """What the front is of, smaller is better."""
+    return (
+        one.arithmetic.severity,
+        one.recomputation,
+        one.sent_bytes,
+        one.bubble,
+        one.passes,
+        one.process_bytes,
+    )
+
+
+def workload_of(
+    wish: Wish,
+    arithmetic: Arithmetic,
+    checkpointing: str,
+    parallel: Parallel,
+    batch: int,
+    passes: int,
+) -> Workload:
+    """The workload of one configuration, with what costs nothing set: the fused optimizer."""
+    base = wish.workload
+    pipelined = parallel.pipeline > 1
+    implementation = base.optimizer_implementation
+    if implementation is None and arithmetic.optimizer in FUSED:
+        implementation = "fused"
+    return replace(
+        base,
+        batch=batch,
+        precision=arithmetic.precision,
+        compute_dtype=_compute_dtype(base, arithmetic),
+        optimizer=arithmetic.optimizer,
+        optimizer_implementation=implementation,
+        checkpointing=checkpointing,
+        lora=arithmetic.lora,
+        grad_accumulation=1 if pipelined else passes,
+        parallel=replace(parallel, micro_batches=passes if pipelined else None),
+    )
+
+
+def _compute_dtype(base: Workload, arithmetic: Arithmetic) -> str | None:
+    if arithmetic.precision not in QUANTIZED:
+        return None
+    return base.compute_dtype or base.activation_dtype
+
+
+def price(
+    workload: Workload,
+    arithmetic: Arithmetic,
+    passes: int,
+    footprint: Footprint,
+    numbers: Numbers,
+) -> Configuration:
+    """A configuration with its costs."""
+    parallel = workload.parallel
+    return Configuration(
+        workload=workload,
+        footprint=footprint,
+        arithmetic=arithmetic,
+        passes=passes,
+        recomputation=numbers.effort.recomputation(workload),
+        bubble=bubble(stages=parallel.pipeline, chunks=parallel.virtual_pipeline, passes=passes),
+        traffic=traffic(workload, passes, numbers),
+    )
