@@ -24,12 +24,15 @@ _HEADS = (
 _LEFT = {4, 5, 9}
 
 
-def render(plan: Plan, width: int, model: str) -> str:
-    """The plan in lines of ``width`` characters, commands excepted; ``model`` as it was given."""
-    return "\n".join(line.rstrip() for line in _lines(plan, width, model))
+def render(plan: Plan, width: int, asked: str) -> str:
+    """The plan in lines of ``width`` characters, but for commands.
+
+    ``asked``: the model and the GPU as options of ``vramtop estimate``, as the user gave them.
+    """
+    return "\n".join(line.rstrip() for line in _lines(plan, width, asked))
 
 
-def _lines(plan: Plan, width: int, model: str) -> Iterator[str]:
+def _lines(plan: Plan, width: int, asked: str) -> Iterator[str]:
     wish, base = plan.wish, plan.wish.workload
     device = base.device
     assert device is not None, "a plan is for a device"
@@ -42,7 +45,7 @@ def _lines(plan: Plan, width: int, model: str) -> Iterator[str]:
     yield f"wanted: {base.precision}, {base.optimizer}; {plan.tried:,} ways computed"
     if not plan.configurations:
         yield ""
-        yield from _nothing(plan, model, width)
+        yield from _nothing(plan, asked, width)
     number = 0
     for arithmetic, group in groupby(plan.configurations, key=lambda one: one.arithmetic):
         members = list(group)
@@ -53,7 +56,7 @@ def _lines(plan: Plan, width: int, model: str) -> Iterator[str]:
         rows = [(str(number + place), *_cells(one, plan)) for place, one in enumerate(members, 1)]
         yield from _table(_HEADS, rows)
         for place, one in enumerate(members, 1):
-            yield from _details(number + place, one, model, width)
+            yield from _details(number + place, one, asked, width)
         number += len(members)
     if plan.configurations:
         yield ""
@@ -99,11 +102,11 @@ def spread(one: Configuration) -> str:
     return " ".join(parts)
 
 
-def _details(number: int, one: Configuration, model: str, width: int) -> Iterator[str]:
+def _details(number: int, one: Configuration, asked: str, width: int) -> Iterator[str]:
     lead = f"{number:>3}  "
     device = one.workload.device
     assert device is not None
-    command = " ".join((f"vramtop estimate {model}", *options(one.workload)))
+    command = " ".join((f"vramtop estimate {asked}", *options(one.workload)))
     yield lead + command
     if one.traffic:
         sent = " · ".join(f"{item.purpose} {format_bytes(item.sent_bytes)}" for item in one.traffic)
@@ -112,7 +115,7 @@ def _details(number: int, one: Configuration, model: str, width: int) -> Iterato
         )
 
 
-def _nothing(plan: Plan, model: str, width: int) -> Iterator[str]:
+def _nothing(plan: Plan, asked: str, width: int) -> Iterator[str]:
     nearest = plan.nearest
     if nearest is None:
         yield "Nothing could be computed: no layout suits the model."
@@ -125,7 +128,7 @@ def _nothing(plan: Plan, model: str, width: int) -> Iterator[str]:
         + "".join(f", {words}" for words in nearest.arithmetic.departures),
         width,
     )
-    yield from _details(1, nearest, model, width)
+    yield from _details(1, nearest, asked, width)
 
 
 def _legend(plan: Plan, width: int) -> Iterator[str]:
