@@ -138,6 +138,8 @@ class Workload:
     precision: str = "bf16"
     compute_dtype: str | None = None
     """Of quantised linears; None: bf16."""
+    double_quantization: bool = False
+    """Of nf4: the scales quantised too (bnb_4bit_use_double_quant)."""
     optimizer: str = "adamw"
     optimizer_implementation: OptimizerImplementation | None = None
     """None: what the stack takes by default (torch on CUDA: foreach)."""

@@ -33,6 +33,8 @@ class Built:
     irregular: int = 0
     step: Any = None
     """The user's own step: a callable (model, batch, sequence) -> loss."""
+    complete: bool = False
+    """Quantised and with its adapters already."""
 
     @property
     def layers(self) -> dict[str, int]:
@@ -52,6 +54,8 @@ def build(workload: Workload, *, whole: bool = False) -> Built:
     """
     if workload.model.entry is not None:
         return _from_entry(workload.model.entry)
+    if workload.stack == "litgpt":
+        return _from_litgpt(workload, whole=whole)
     return _from_config(workload, whole=whole)
 
 
@@ -100,6 +104,17 @@ def _from_config(workload: Workload, *, whole: bool) -> Built:
         raise UsageError(f"{workload.model.name} cannot be built: {first}") from None
     model.train(workload.training)
     return Built(model, _stacks(model, depth, traced, period), irregular)
+
+
+def _from_litgpt(workload: Workload, *, whole: bool) -> Built:
+    from .stacks import litgpt
+
+    depth = litgpt.depth(workload)
+    traced = depth if whole else traced_depth(depth)
+    module, step = litgpt.build(
+        workload, traced, double_quantized=workload.double_quantization
+    )
+    return Built(module, _stacks(module, depth, traced, 1), step=step, complete=True)
 
 
 def _make(auto: Any, config: Any, workload: Workload, attention: str) -> Any:

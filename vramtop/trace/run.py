@@ -67,6 +67,8 @@ def run(workload: Workload, progress: Progress, *, whole: bool = False) -> Run:
 
 def _prepared(workload: Workload, *, whole: bool) -> Built:
     built = build(workload, whole=whole)
+    if built.complete:
+        return built
     quantize(built.model, workload)
     if workload.lora is not None:
         find_again(built, add_lora(built.model, workload))

@@ -67,6 +67,11 @@ def build(
     return module, _train_adapters if workload.lora is not None else _train_all
 
 
+def depth(workload: Workload) -> int:
+    """Number of the model's layers."""
+    return lit_shape(workload.model.config or {}).layers
+
+
 def _storage(workload: Workload, double_quantized: bool) -> str | None:
     if workload.precision in ("fp8", "int8"):
         raise UsageError(f"--stack litgpt has no {workload.precision} here; nf4 is there")
