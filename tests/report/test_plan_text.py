@@ -79,18 +79,18 @@ The training's arithmetic stays as wanted
 least made again, fewest passes
 2  40.0 GiB     50%     2 × 32  full        TP 2 SP PP 2    33%      3%   1.00 GiB  \
 least sent, least memory
-  1  vramtop estimate toy-7b --gpu a100 --batch 4 --seq 2048 --precision amp-bf16 --optimizer adamw \
---fused --attention sdpa --grad-accumulation 4 --gpus 4 --zero 2
+  1  vramtop estimate toy-7b --gpu a100 --batch 4 --seq 2048 --precision amp-bf16 \
+--optimizer adamw --fused --attention sdpa --grad-accumulation 4 --gpus 4 --zero 2
      sends gradient reduce-scatter 20.0 GiB · weight all-gather 5.00 GiB
-  2  vramtop estimate toy-7b --gpu a100 --batch 2 --seq 2048 --precision amp-bf16 --optimizer adamw \
---fused --attention sdpa --checkpointing full --gpus 4 --tp 2 --pp 2 --sp --micro-batches 32
+  2  vramtop estimate toy-7b --gpu a100 --batch 2 --seq 2048 --precision amp-bf16 \
+--optimizer adamw --fused --attention sdpa --checkpointing full --gpus 4 --tp 2 --pp 2 --sp --micro-batches 32
      sends pipeline point to point 1.00 GiB
 
 Changed: LoRA of rank 16: only adapters
     PROCESS  OF GPU       BATCH  CHECKPOINT  SPREAD  SENT/STEP
 3  30.0 GiB     38%  16 × 1 × 4  none        DDP 4    1.00 MiB
-  3  vramtop estimate toy-7b --gpu a100 --batch 16 --seq 2048 --precision bf16 --optimizer adamw --fused \
---attention sdpa --lora 16 --gpus 4
+  3  vramtop estimate toy-7b --gpu a100 --batch 16 --seq 2048 --precision bf16 \
+--optimizer adamw --fused --attention sdpa --lora 16 --gpus 4
      sends gradient all-reduce 1.00 MiB
 
 BATCH micro-batch × micro-batches a step × data-parallel GPUs. AGAIN arithmetic that checkpointing
