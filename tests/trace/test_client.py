@@ -1,0 +1,121 @@
+"""Asking the tracer's process: answers, progress, the cache, faults."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vramtop.errors import UsageError
+from vramtop.estimator.workload import AllocatorConfig, Device, Model, Workload
+from vramtop.trace import client
+
+LLAMA = Model(
+    "a small llama",
+    {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 2,
+        "vocab_size": 100,
+    },
+)
+WORKLOAD = Workload(LLAMA, batch=2, sequence=16)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "vramtop" / "traces"
+
+
+def refuse(*_):
+    raise AssertionError("the tracer was asked again")
+
+
+def test_the_second_ask_needs_no_tracer(cache, monkeypatch):
+    heard = []
+    first = client.traces(WORKLOAD, [2, 3], lambda text, done: heard.append((text, done)))
+    assert [trace["batch"] for trace in first] == [2, 3]
+    assert heard[0][0] == "importing torch and transformers"
+    assert [done for _, done in heard] == sorted(done for _, done in heard)
+    assert len(list(cache.iterdir())) == 1
+
+    monkeypatch.setattr(client, "_ask", refuse)
+    card = Device("another card", 1 << 30)
+    other = dataclasses.replace(
+        WORKLOAD, batch=9, device=None, allocator=AllocatorConfig(expandable_segments=True)
+    )
+    assert client.traces(other, [2, 3], refuse) == first
+    with pytest.raises(AssertionError):  # the card's kind does change the kernels
+        client.traces(dataclasses.replace(other, device=card), [2, 3], refuse)
+
+
+def test_a_broken_cache_is_asked_anew(cache):
+    client.traces(WORKLOAD, [2], lambda *_: None)
+    (place,) = cache.iterdir()
+    place.write_bytes(b"not gzip")
+    assert client.traces(WORKLOAD, [2], lambda *_: None)[0]["batch"] == 2
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert client.traces(WORKLOAD, [2], lambda *_: None)
+
+
+def test_what_the_tracer_refuses_comes_as_one_line():
+    workload = Workload(Model("new", {"model_type": "no-such-type"}))
+    with pytest.raises(UsageError, match="transformers cannot use") as caught:
+        client.traces(workload, [2], lambda *_: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tracer_that_dies_is_reported(monkeypatch):
+    def kill(_text, _done):
+        children = subprocess.run(
+            ["pgrep", "-P", str(os.getpid()), "-f", "vramtop.trace"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+
+    with pytest.raises(client.TracerFailed, match="without an answer"):
+        client.traces(WORKLOAD, [2], kill)
+
+
+def test_ctrl_c_ends_the_tracer_too(tmp_path):
+    program = (
+        "import json, sys\n"
+        "from vramtop.estimator.workload import from_json\n"
+        "from vramtop.trace import client\n"
+        "workload = from_json(json.loads(sys.argv[1]))\n"
+        "client.traces(workload, [2, 3], lambda text, done: print(text, flush=True))\n"
+    )
+    from vramtop.estimator.workload import to_json
+
+    asking = subprocess.Popen(
+        [sys.executable, "-c", program, json.dumps(to_json(WORKLOAD))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, XDG_CACHE_HOME=str(tmp_path)),
+    )
+    assert asking.stdout.readline()
+    asking.send_signal(signal.SIGINT)
+    _, errors = asking.communicate(timeout=20)
+    assert "KeyboardInterrupt" in errors
+    deadline = time.monotonic() + 10
+    while children_of(asking.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not children_of(asking.pid)
+
+
+def children_of(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.split()
