@@ -38,17 +38,19 @@ _STORAGES: Final = {"nf4": "nf4", "int4": "nf4"}
 Step = Callable[[Any, int, int], Any]
 
 
-def build(workload: Workload, layers: int | None = None) -> tuple[Any, Step]:
+def build(
+    workload: Workload, layers: int | None = None, *, double_quantized: bool = False
+) -> tuple[Any, Step]:
     """The model on the meta device, and the step of its training or inference.
 
     ``layers``: build so many of them only. Targets of LoRA are LitGPT's: query, key, value,
-    projection, mlp, head; none: query and value.
+    projection, mlp, head; none: query and value. ``double_quantized``: Fabric's nf4-dq.
 
     Raises:
         UsageError: an architecture or a precision that LitGPT does not have.
     """
     shape = lit_shape(workload.model.config or {})
-    storage = _storage(workload)
+    storage = _storage(workload, double_quantized)
     default = torch.get_default_dtype()
     torch.set_default_dtype(_DTYPES[workload.weight_dtype])
     try:
@@ -70,11 +72,11 @@ def depth(workload: Workload) -> int:
     return lit_shape(workload.model.config or {}).layers
 
 
-def _storage(workload: Workload) -> str | None:
+def _storage(workload: Workload, double_quantized: bool) -> str | None:
     if workload.precision in ("fp8", "int8"):
         raise UsageError(f"--stack litgpt has no {workload.precision} here; nf4 is there")
     storage = _STORAGES.get(workload.precision)
-    return "nf4-dq" if storage and workload.double_quantization else storage
+    return "nf4-dq" if storage and double_quantized else storage
 
 
 def _train_adapters(module: Any, batch: int, sequence: int) -> Any:
