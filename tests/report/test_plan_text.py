@@ -83,7 +83,8 @@ least sent, least memory
 --optimizer adamw --fused --attention sdpa --grad-accumulation 4 --gpus 4 --zero 2
      sends gradient reduce-scatter 20.0 GiB · weight all-gather 5.00 GiB
   2  vramtop estimate toy-7b --gpu a100 --batch 2 --seq 2048 --precision amp-bf16 \
---optimizer adamw --fused --attention sdpa --checkpointing full --gpus 4 --tp 2 --pp 2 --sp --micro-batches 32
+--optimizer adamw --fused --attention sdpa --checkpointing full --gpus 4 --tp 2 --pp 2 --sp \
+--micro-batches 32
      sends pipeline point to point 1.00 GiB
 
 Changed: LoRA of rank 16: only adapters

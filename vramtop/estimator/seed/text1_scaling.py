@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from ..catalog import find_gpu
+from ..plan import communication
 from ..workload import Lora, Model, Parallel, Workload
 from . import activations, max_batch, optimizer, strategies
 from .truths import added, after, largest_batch, quotient, training
@@ -112,6 +113,13 @@ def strategy_table(truth: Truth) -> Table:
                 process_bytes(truth, _spread(model, strategy, gpus)),
             )
             for (strategy, gpus), size in printed.items()
+        )
+        + tuple(
+            Figure(
+                f"{strategy.replace('_', ' ')}, 4 GPUs: sent a step",
+                true=_sent(model, strategy, 4),
+            )
+            for strategy in strategies.STRATEGIES
         ),
         wrong=(
             (
@@ -119,6 +127,10 @@ def strategy_table(truth: Truth) -> Table:
                 "fp16 copies, two fp16 states), the function counts 16 B, 208 GB"
             ),
             "activations, logits, gathered layers and buckets of the communication are left out",
+            (
+                "the communication that the text names in words is by formula here: of one GPU, "
+                "for one micro-batch of 512 tokens"
+            ),
             (
                 "a pipeline's stages are not alike: the first holds the activations of every "
                 "micro-batch in flight, the last the logits"
@@ -138,14 +150,36 @@ def _spread(model: Model, strategy: str, gpus: int) -> Workload:
     return Workload(model, sequence=_SEQUENCE, precision="bf16", parallel=parallel)
 
 
+def _sent(model: Model, strategy: str, gpus: int) -> int | None:
+    """What one GPU sends for a step of one micro-batch, bytes."""
+    if model.parameters is None:
+        return None
+    weights = 2 * model.parameters
+    part = communication.Part(
+        weight_bytes=weights,
+        trained_weight_bytes=weights,
+        gradient_bytes=weights,
+        hidden_bytes=2 * THIRTEEN_B.hidden * _SEQUENCE,
+        layers=THIRTEEN_B.layers,
+    )
+    traffic = {
+        "data_parallel": communication.data_parallel(part, gpus=gpus, zero=0, passes=1),
+        "pipeline_parallel": communication.pipeline_parallel(
+            part, stages=gpus, chunks=1, passes=1, divided_by=1
+        ),
+        "fsdp_zero3": communication.data_parallel(part, gpus=gpus, zero=3, passes=1),
+    }[strategy]
+    return communication.total_bytes(traffic)
+
+
 def rules_table(truth: Truth) -> Table:
     """Text 1's claims in figures: overhead, checkpointing, LoRA, accumulation."""
     base = training()
     footprint = truth(base)
     checkpointed = truth(replace(base, checkpointing="full"))
-    overhead = quotient(
-        footprint and footprint.process_bytes, footprint and footprint.peak_allocated_bytes
-    )
+    overhead = None
+    if footprint is not None:
+        overhead = quotient(footprint.process_bytes, footprint.peak_allocated_bytes)
     lora = replace(base, lora=LORA)
     sample = activations.sample_bytes(SEVEN_B, 2048, 2)
     return Table(
