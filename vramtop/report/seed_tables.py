@@ -82,6 +82,6 @@ def _bytes(value: float | None) -> str:
     """GB of 10⁹ as the texts count; what they give in MB stays so."""
     if value is None:
         return NONE_SHOWN
-    if 0 < value < _GB / 100:
-        return f"{value / 1e6:.2f} MB"
+    if 0 < value < _GB / 10:
+        return f"{value / 1e6:.{1 if value > _GB / 100 else 2}f} MB"
     return f"{value / _GB:.1f} GB"
