@@ -6,16 +6,16 @@ from vramtop.report.seed_tables import render_tables
 
 STRATEGIES = """\
 13B over several GPUs, bytes on each (text 1)
-                                          PRINTED   FORMULA     TRUE  FORMULA IS OFF BY
-  data parallel, 2 GPUs                  104.0 GB  208.0 GB        –                  –
-  data parallel, 4 GPUs                  104.0 GB  208.0 GB        –                  –
-  pipeline parallel, 2 GPUs               52.0 GB  104.0 GB        –                  –
-  pipeline parallel, 4 GPUs               26.0 GB   52.0 GB        –                  –
-  fsdp zero3, 2 GPUs                      52.0 GB  104.0 GB        –                  –
-  fsdp zero3, 4 GPUs                      26.0 GB   52.0 GB        –                  –
-  data parallel, 4 GPUs: sent a step            –         –  39.0 GB                  –
-  pipeline parallel, 4 GPUs: sent a step        –         –  10.5 MB                  –
-  fsdp zero3, 4 GPUs: sent a step               –         –  58.6 GB                  –
+                                           PRINTED   FORMULA     TRUE  FORMULA IS OFF BY
+  data parallel, 2 GPUs                   104.0 GB  208.0 GB        –                  –
+  data parallel, 4 GPUs                   104.0 GB  208.0 GB        –                  –
+  pipeline parallel, 2 GPUs                52.0 GB  104.0 GB        –                  –
+  pipeline parallel, 4 GPUs                26.0 GB   52.0 GB        –                  –
+  fsdp zero3, 2 GPUs                       52.0 GB  104.0 GB        –                  –
+  fsdp zero3, 4 GPUs                       26.0 GB   52.0 GB        –                  –
+  data parallel, 4 GPUs: sent a step             –         –  39.0 GB                  –
+  pipeline parallel, 4 GPUs: sent a step         –         –  10.5 MB                  –
+  fsdp zero3, 4 GPUs: sent a step                –         –  58.6 GB                  –
 """
 
 
