@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ..outline import outline
 from ..result import Predictor
 from ..workload import Workload
 from .communication import Part
@@ -90,4 +91,20 @@ def numbers_of(workload: Workload, predictor_of: PredictorOf) -> Numbers:
     Raises:
         UsageError: the model is code, or its configuration lacks what is needed.
     """
-    raise NotImplementedError
+    model = workload.model
+    counted = None
+    if model.config is not None and model.parameters is None:
+        plain = Workload(model, mode="inference", precision="fp32")
+        counted = predictor_of(plain).at(1).components["parameter"] // _BYTES["fp32"]
+    sizes = outline(model, counted)
+    return Numbers(
+        hidden=sizes.hidden,
+        layers=sizes.layers,
+        effort=Effort(
+            layer_weights=sizes.layer_weights,
+            head_weights=sizes.head_weights,
+            attention_width=sizes.layers * sizes.heads * sizes.head_dim,
+        ),
+        predictor_of=predictor_of,
+        tied_weights=sizes.head_weights if sizes.tied else 0,
+    )

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
-
 from ...errors import UsageError
-from ..workload import Model
+from ..outline import outline
+from ..workload import Model, Workload
 from .values import Shape
-
-_HIDDEN: Final = ("hidden_size", "n_embd", "d_model")
-_LAYERS: Final = ("num_hidden_layers", "n_layer", "num_layers")
-_HEADS: Final = ("num_attention_heads", "n_head", "num_heads")
 
 
 def shape_of(model: Model) -> Shape:
@@ -20,31 +14,18 @@ def shape_of(model: Model) -> Shape:
     Raises:
         UsageError: the model has no configuration, or one without these.
     """
+    try:
+        sizes = outline(model, None if model.parameters else _counted(model))
+    except UsageError as error:
+        raise UsageError(f"--method seed: {error}; --method trace does without") from None
+    return Shape(float(sizes.parameters), sizes.hidden, sizes.layers, sizes.heads)
+
+
+def _counted(model: Model) -> int | None:
+    """Parameters of a model that the catalogue does not know: its fp32 weights over 4 B."""
     if model.config is None:
-        raise UsageError(
-            f"the seed formulas need a configuration, and {model.name!r} is code; "
-            "--method trace runs it"
-        )
-    return Shape(
-        parameters=float(model.parameters or _counted(model)),
-        hidden=_read(model, model.config, _HIDDEN),
-        layers=_read(model, model.config, _LAYERS),
-        heads=_read(model, model.config, _HEADS),
-    )
+        return None
+    from ..closed import predictor  # only here do the texts' formulas need our own
 
-
-def _read(model: Model, config: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    for name in names:
-        if isinstance(value := config.get(name), int):
-            return value
-    raise UsageError(
-        f"the configuration of {model.name!r} has none of {', '.join(names)}, "
-        "which the seed formulas need; --method trace does not"
-    )
-
-
-def _counted(model: Model) -> int:
-    from ..shape import Shape as Architecture  # heavy, and only where nothing is published
-
-    assert model.config is not None
-    return Architecture.from_config(model.config, model.auto_class).parameters
+    loaded = predictor(Workload(model, mode="inference", precision="fp32")).at(1)
+    return loaded.components["parameter"] // 4
