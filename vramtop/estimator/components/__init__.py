@@ -1,0 +1,1 @@
+"""Where the bytes of the closed form go: one file a component."""
