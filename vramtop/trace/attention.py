@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from torch.nn import functional
 
+from ..errors import UsageError
 from .attention_kernels import (
     Capability,
     Kernel,
@@ -26,8 +27,11 @@ from .attention_kernels import (
     flash_backward_buffers,
 )
 
-FLASH_IMPLEMENTATION: Final = "vramtop_flash_attention"
-"""For ``config._attn_implementation``: what ``flash_attention_2`` does, without that package."""
+FLASH_IMPLEMENTATION: Final = "vramtop_fa2"
+"""For ``config._attn_implementation``: what ``flash_attention_2`` does, without that package.
+
+Its name has no "flash" in it, as transformers then would look for the package.
+"""
 _aten = torch.ops.aten
 _NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
@@ -253,18 +257,23 @@ def flash_attention_forward(
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
+    position_bias: Any = None,
     **_kwargs: Any,
 ) -> tuple[Any, None]:
     """What transformers does for ``flash_attention_2``, on (batch, heads, sequence, dim).
 
     The package's ``flash_attn_func`` allocates and saves what PyTorch's copy of the same kernels
     does. Inputs in fp32 are cast first, as the kernels know only half precision.
-    """
-    from transformers.integrations.flash_attention import get_target_dtype
 
-    target = get_target_dtype(query, module)
-    if target is not None:
-        query, key, value = query.to(target), key.to(target), value.to(target)
+    Raises:
+        UsageError: neither autocast nor the weights are in half precision, or the model adds a
+            bias to the scores.
+    """
+    if position_bias is not None:
+        raise UsageError("flash attention cannot add this model's position bias; use sdpa or eager")
+    if query.dtype == torch.float32:
+        dtype = _half_precision(module)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     dim, value_dim = query.shape[-1], value.shape[-1]
     if value_dim != dim:
         value = functional.pad(value, (0, dim - value_dim))
@@ -272,6 +281,16 @@ def flash_attention_forward(
     causal = causal and query.shape[2] == key.shape[2]
     out = _flash(query, key, value, dropout, causal, scaling).transpose(1, 2)
     return (out if value_dim == dim else out[..., :value_dim]), None
+
+
+def _half_precision(module: Any) -> Any:
+    """``get_target_dtype`` of transformers: autocast's dtype, else that of the weights."""
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu")
+    for parameter in module.parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            return parameter.dtype
+    raise UsageError("flash attention needs fp16, bf16 or amp; fp32 can use sdpa or eager")
 
 
 def register_flash() -> None:
