@@ -53,7 +53,7 @@ def test_gpt2() -> None:
     ("model", "words"),
     [
         (Model("mine", entry="train:build"), "is code"),
-        (Model("odd", {"hidden_size": 8}, parameters=9), "num_hidden_layers"),
+        (Model("odd", {"hidden_size": 8}, parameters=9), "number of layers"),
         (Model("uncounted", {"hidden_size": 8}), "not known"),
     ],
 )

@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import UsageError
+from .config_numbers import number
 from .workload import Model
 
-_NAMES: Final = {
-    "hidden": ("hidden_size", "n_embd", "d_model"),
-    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
-    "heads": ("num_attention_heads", "n_head", "num_heads"),
-}
-"""How transformers' configurations name them."""
-_EXPERTS: Final = ("num_local_experts", "num_experts", "n_routed_experts")
 _EXPERTS_USED: Final = ("num_experts_per_tok", "num_selected_experts")
+_EXPERT_WIDTH: Final = ("moe_intermediate_size", "intermediate_size", "ffn_dim")
+_FIELDS: Final = ("hidden", "layers", "heads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,39 +56,34 @@ def outline(model: Model, parameters: int | None = None) -> Outline:
     count = model.parameters or parameters
     if count is None:
         raise UsageError(f"the number of parameters of {model.name!r} is not known")
-    sizes = {field: _read(model, config, names) for field, names in _NAMES.items()}
+    hidden, layers, heads = (_needed(model, config, field) for field in _FIELDS)
     return Outline(
         parameters=count,
-        hidden=sizes["hidden"],
-        layers=sizes["layers"],
-        heads=sizes["heads"],
-        head_dim=_optional(config, ("head_dim",)) or sizes["hidden"] // sizes["heads"],
-        vocabulary=_optional(config, ("vocab_size",)),
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        head_dim=int(config.get("head_dim") or hidden // heads),
+        vocabulary=number(config, "vocabulary") or 0,
         tied=bool(config.get("tie_word_embeddings", False)),
-        unused_expert_weights=_unused(config, sizes["hidden"], sizes["layers"]),
+        unused_expert_weights=_unused(config, hidden, layers),
     )
 
 
 def _unused(config: Mapping[str, Any], hidden: int, layers: int) -> int:
     """Three matrices (gate, up, down) an expert, in every layer but the first dense ones."""
-    experts = _optional(config, _EXPERTS)
+    experts = number(config, "experts")
     if not experts:
         return 0
-    used = _optional(config, _EXPERTS_USED) or 1
-    width = _optional(config, ("moe_intermediate_size", "intermediate_size", "ffn_dim"))
-    sparse = layers - _optional(config, ("first_k_dense_replace",))
-    return (experts - used) * 3 * hidden * width * sparse
+    used = _first(config, _EXPERTS_USED) or 1
+    sparse = layers - int(config.get("first_k_dense_replace") or 0)
+    return (experts - used) * 3 * hidden * _first(config, _EXPERT_WIDTH) * sparse
 
 
-def _read(model: Model, config: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    if value := _optional(config, names):
+def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    return next((int(config[name]) for name in names if config.get(name)), 0)
+
+
+def _needed(model: Model, config: Mapping[str, Any], field: str) -> int:
+    if value := number(config, field):
         return value
-    raise UsageError(f"the configuration of {model.name!r} has none of {', '.join(names)}")
-
-
-def _optional(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    for name in names:
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return 0
+    raise UsageError(f"the configuration of {model.name!r} does not say its number of {field}")
