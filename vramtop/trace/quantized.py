@@ -196,9 +196,10 @@ class _Int8Product(torch.autograd.Function):  # type: ignore[misc]
         shape = x.shape
         if x.dim() == 3:
             x = x.reshape(-1, shape[-1])
-        quantized = _row_wise(x.to(torch.float16))
-        result = _scaled(quantized, layer.out_features, bias, x.dtype)
-        del quantized
+        half = x.to(torch.float16)
+        rows, _scales = _row_wise(half)
+        del half
+        result = _scaled(rows, layer.out_features, bias, x.dtype)
         ctx.layer, ctx.shape, ctx.dtype = layer, shape, x.dtype
         ctx.dtype_bias = None if bias is None else bias.dtype
         # On the node itself, not as saved tensors: it lives as long as the graph does.
@@ -229,9 +230,14 @@ def _row_wise(x: Any) -> tuple[Any, Any]:
     return rows, scales
 
 
-def _scaled(quantized: tuple[Any, Any], outer: int, bias: Any, dtype: Any) -> Any:
+def _scaled(rows: Any, outer: int, bias: Any, dtype: Any) -> Any:
     """An int32 product, made fp16, then the dtype of the input."""
-    product = torch.empty(quantized[0].shape[0], outer, dtype=torch.int32)
+    product = torch.empty(rows.shape[0], outer, dtype=torch.int32)
+    return _dequantized_product(product, bias, dtype)
+
+
+def _dequantized_product(product: Any, bias: Any, dtype: Any) -> Any:
+    # A function of its own, as there (int8_mm_dequant): the fp16 result goes before the int32 one.
     result = torch.empty_like(product, dtype=torch.float16)
     if bias is not None and bias.dtype != torch.float16:
         result.add_(bias)
