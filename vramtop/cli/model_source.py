@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..estimator import catalog
 from ..estimator.workload import Model
 
-_ASK_TIMEOUT_S: Final = 20
+_ASK_TIMEOUT_S: Final = 15
 """For AutoConfig to import, and to reach a hub that answers."""
 _ENTRY: Final = re.compile(r"(?P<place>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
 _HUB_ID: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -65,6 +65,9 @@ def find_model(text: str) -> Model:
         raise UsageError(f"there is no file or folder {text}{_close(text)}")
     if (cached := _cached_config(text)) is not None:
         return read_config(cached, text)
+    if "/" not in text and (near := _close(text)):
+        # A slip of the pen: not worth the seconds that a hub out of reach takes.
+        raise UsageError(f"no model {text!r} in the catalogue{near}")
     return _ask_transformers(text)
 
 
@@ -168,5 +171,5 @@ def _ask_transformers(name: str) -> Model:
 
 
 def _close(name: str) -> str:
-    near = catalog.suggest(name)
+    near = catalog.suggest(name)[:3]
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -268,8 +268,8 @@ def _spread(workload: Workload) -> None:
     whole = parallel.data * parallel.context
     need(
         parallel.zero == 0 or whole > 1,
-        f"--zero {parallel.zero} divides over data-parallel GPUs, and there is one: raise --gpus "
-        f"to a multiple of {model_parallel} above it",
+        f"--zero {parallel.zero} divides over data-parallel GPUs, and there is one: take "
+        f"--gpus {2 * model_parallel} or more",
     )
     if parallel.shard_gpus is not None:
         need(parallel.zero > 0, "--shard-gpus is for --fsdp and --zero 1, 2 or 3")

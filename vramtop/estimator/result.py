@@ -111,6 +111,8 @@ class Estimate:
     curve: tuple[tuple[int, int], ...]
     """(batch, process bytes), ascending."""
     advice: tuple[Advice, ...] = ()
+    safe_micro_batch: int | None = None
+    """Largest batch of which the verdict is "fits": that fits with the uncertainty added."""
 
 
 Progress = Callable[[str, float], None]

@@ -1,0 +1,178 @@
+"""The verdict: whether a footprint fits, how sure that is, and how far the batch can go."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Final, Protocol, runtime_checkable
+
+from ..errors import UsageError
+from . import checks
+from .advise import PredictorOf, advise
+from .result import Advice, Estimate, Method, Predictor, Uncertainty, Verdict
+from .workload import AllocatorConfig, Device, Workload
+
+UNCERTAINTY: Final[dict[Method, tuple[float, float]]] = {
+    "trace": (-0.05, 0.05),
+    "closed-form": (-0.15, 0.15),
+    "seed": (-0.30, 2.00),
+}
+"""How far below and above the figure the truth may lie, as shares of the figure.
+
+trace: the aim for the worst row of tests.bench.accuracy on process totals; closed-form: three
+times that, until the same command has printed its own; seed: the texts give Llama-7B's activations
+at -65 % of what is counted (12·h·s·L·bytes·b against eager attention), which is 2.9 times.
+"""
+_MIB: Final = 1 << 20
+_DRIVER_RESERVE_BYTES: Final = {
+    "B200": 717 * _MIB,  # nvidia-smi 183359 MiB, CUDA 182642
+    "A100-SXM4-80GB": 669 * _MIB,  # 81920, and 81251 by drivers that left the reserve out
+    "A100-SXM4-40GB": 424 * _MIB,  # 40960 and 40536
+    "A100-PCIE-40GB": 424 * _MIB,
+    "T4": 251 * _MIB,  # 15360 and 15109
+    "V100-SXM2-16GB": 224 * _MIB,  # 16384 and 16160
+    "V100-PCIE-16GB": 224 * _MIB,
+    "V100-SXM2-32GB": 258 * _MIB,  # 32768 and 32510
+    "V100-PCIE-32GB": 258 * _MIB,
+    "P100-PCIE-16GB": 104 * _MIB,  # 16384 and 16280
+    "RTX 4090": 347 * _MIB,  # 24564, and 23.65 GiB in torch's out-of-memory messages
+}
+"""What NVML counts into the total and no process can have: published listings (catalogue)."""
+_DRIVER_RESERVE_SHARE: Final = 251 / 15360
+"""Of cards that nobody has published both figures of: the largest share among those (T4)."""
+_MOST_BATCH: Final = 1 << 16
+"""Nothing is searched beyond it."""
+_CURVE_POINTS: Final = 16
+_GIVES_BACK: Final = (
+    "more is reserved than the device has, but little enough is in use: the allocator would give "
+    "cached memory back, which takes time in every step"
+)
+
+
+@runtime_checkable
+class Replaying(Protocol):
+    """A predictor that replays the allocator, and can do so under other conditions."""
+
+    def with_allocator(self, allocator: AllocatorConfig) -> Predictor:
+        """The same with other settings of the allocator."""
+        ...
+
+    def survives(self, batch: int, usable_bytes: int) -> bool:
+        """Whether the process gets through with so many bytes, giving back what is cached."""
+        ...
+
+
+def judge(
+    predictor: Predictor, workload: Workload, predictor_of: PredictorOf | None = None
+) -> Estimate:
+    """The estimate of a workload by a predictor that was made for it.
+
+    ``predictor_of`` gives the figures that advice compares, fast: the closed form where None.
+    """
+    footprint = predictor.at(workload.batch)
+    footprint = dataclasses.replace(footprint, notes=(*footprint.notes, *checks.notes(workload)))
+    device = workload.device
+    uncertainty = uncertainty_of(footprint.method, footprint.process_bytes)
+    largest = safe = verdict = None
+    if device is not None:
+        usable = usable_bytes(device)
+        verdict = verdict_of(uncertainty, usable)
+        if verdict == "oom" and _survives(predictor, workload.batch, usable):
+            verdict = "tight"
+            footprint = dataclasses.replace(footprint, notes=(*footprint.notes, _GIVES_BACK))
+        largest = max_batch(predictor.process_bytes, usable)
+        safe = max_batch(
+            lambda batch: (
+                uncertainty_of(footprint.method, predictor.process_bytes(batch)).high_bytes
+            ),
+            usable,
+            most=largest,
+        )
+    return Estimate(
+        workload=workload,
+        footprint=footprint,
+        device=device,
+        verdict=verdict,
+        uncertainty=uncertainty,
+        max_micro_batch=largest,
+        safe_micro_batch=safe,
+        curve=curve(predictor.process_bytes, workload.batch, largest),
+        advice=_advice(predictor, workload, predictor_of),
+    )
+
+
+def usable_bytes(device: Device) -> int:
+    """What one process can have of a device with nothing else on it."""
+    for name, reserve in _DRIVER_RESERVE_BYTES.items():
+        if device.name == name or device.name.endswith(" " + name):
+            return device.total_bytes - reserve
+    return int(device.total_bytes * (1 - _DRIVER_RESERVE_SHARE))
+
+
+def uncertainty_of(method: Method, process_bytes: int) -> Uncertainty:
+    """Where the truth lies by the errors that were measured of a method."""
+    below, above = UNCERTAINTY[method]
+    return Uncertainty(int(process_bytes * (1 + below)), int(process_bytes * (1 + above)))
+
+
+def verdict_of(uncertainty: Uncertainty, usable: int) -> Verdict:
+    """``fits`` and ``oom`` only where the whole range does; else ``tight``."""
+    if uncertainty.high_bytes <= usable:
+        return "fits"
+    return "oom" if uncertainty.low_bytes > usable else "tight"
+
+
+def _survives(predictor: Predictor, batch: int, usable: int) -> bool:
+    return isinstance(predictor, Replaying) and predictor.survives(batch, usable)
+
+
+def max_batch(process_bytes: Callable[[int], int], usable: int, most: int | None = None) -> int:
+    """The largest batch whose bytes are at most ``usable``; 0 where none is.
+
+    Bytes never fall as the batch grows, so the search doubles, then halves.
+    """
+    limit = _MOST_BATCH if most is None else most
+    if limit < 1 or process_bytes(1) > usable:
+        return 0
+    low = 1
+    while low < limit and process_bytes(min(2 * low, limit)) <= usable:
+        low = min(2 * low, limit)
+    high = min(2 * low, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if process_bytes(middle) <= usable:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def curve(
+    process_bytes: Callable[[int], int], batch: int, largest: int | None
+) -> tuple[tuple[int, int], ...]:
+    """(batch, process bytes) at some points, with the asked one, to beyond where memory ends."""
+    last = max(2 * batch, 8) if largest is None else max(largest + 1, batch, 8)
+    last = min(last + last // 4 + 1, max(_MOST_BATCH, batch))
+    batches = {1, batch, last}
+    if largest:
+        batches |= {largest, largest + 1}
+    batches |= {1 + round(i * (last - 1) / (_CURVE_POINTS - 1)) for i in range(_CURVE_POINTS)}
+    return tuple((one, process_bytes(one)) for one in sorted(batches))
+
+
+def _advice(
+    predictor: Predictor, workload: Workload, predictor_of: PredictorOf | None
+) -> tuple[Advice, ...]:
+    replayed = None
+    if isinstance(predictor, Replaying) and not workload.allocator.expandable_segments:
+        config = dataclasses.replace(workload.allocator, expandable_segments=True)
+        with_it = predictor.with_allocator(config).at(workload.batch)
+        replayed = predictor.at(workload.batch).process_bytes - with_it.process_bytes
+    if predictor_of is None:
+        from .closed import predictor as closed_form
+
+        predictor_of = closed_form
+    try:
+        return advise(workload, predictor_of, expandable_saves_bytes=replayed)
+    except UsageError:
+        return ()  # a model that is code, or of a kind without formulas
