@@ -172,6 +172,25 @@ def test_where_nothing_fits_the_nearest_is_told() -> None:
     assert found.nearest.process_bytes == 1601 * MIB
 
 
+def test_where_nothing_fits_as_wanted_the_least_of_that_is_told() -> None:
+    found = plan(wish(), 500)
+    assert found.configurations
+    assert all(one.arithmetic.departures for one in found.configurations)
+    assert found.nearest is not None
+    assert found.nearest.process_bytes == 1601 * MIB
+    assert plan(wish(), 1700).nearest is None
+
+
+def test_a_pipeline_is_kept_full() -> None:
+    held = frozenset({"pipeline", "tensor", "precision", "optimizer", "lora"})
+    asked = wish(4, batch=64, held=held)
+    base = replace(asked.workload, parallel=Parallel(gpus=4, pipeline=4))
+    for one in plan(replace(asked, workload=base), 4000).configurations:
+        assert one.passes >= 16
+        assert one.bubble == 3 / one.passes
+        assert one.workload.parallel.micro_batches == one.passes
+
+
 def test_a_batch_that_cannot_be_divided() -> None:
     asked = wish(4, batch=3, held=frozenset({"tensor", "pipeline"}))
     with pytest.raises(UsageError, match="cannot be divided"):

@@ -111,8 +111,16 @@ def test_nothing_fits() -> None:
         100,
         "toy-7b --gpu a100",
     )
-    assert "Nothing fits. Least is 40.0 GiB, 1.00 GiB more than there is: TP 2 SP PP 2" in text
+    assert "Nothing fits. Least is 40.0 GiB, 1.00 GiB more than may be used: TP 2" in text
     assert "vramtop estimate toy-7b --gpu a100 --batch 2" in text
+
+
+def test_nothing_fits_as_wanted() -> None:
+    text = plan_text.render(
+        replace(PLAN, configurations=(ADAPTERS,), nearest=PIPELINED, limit_bytes=39 * GIB), 100, "x"
+    )
+    assert "Nothing fits as wanted. Least is 40.0 GiB" in text
+    assert text.index("Nothing fits as wanted") < text.index("Changed: LoRA")
 
 
 def test_json() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, VramtopError
 
-COMMANDS = ("monitor", "run", "demo", "doctor")
+COMMANDS = ("monitor", "run", "demo", "plan", "doctor")
 """Module names; the first is what a bare ``vramtop`` does."""
 
 

@@ -43,7 +43,7 @@ def _lines(plan: Plan, width: int, asked: str) -> Iterator[str]:
         f"effective batch {wish.effective_batch} × {base.sequence} tokens"
     )
     yield f"wanted: {base.precision}, {base.optimizer}; {plan.tried:,} ways computed"
-    if not plan.configurations:
+    if not plan.configurations or plan.nearest is not None:
         yield ""
         yield from _nothing(plan, asked, width)
     number = 0
@@ -120,15 +120,17 @@ def _nothing(plan: Plan, asked: str, width: int) -> Iterator[str]:
     if nearest is None:
         yield "Nothing could be computed: no layout suits the model."
         return
-    missing = nearest.process_bytes - plan.limit_bytes
+    need = format_bytes(nearest.process_bytes)
+    missing = format_bytes(nearest.process_bytes - plan.limit_bytes)
     yield from textwrap.wrap(
-        f"Nothing fits. Least is {format_bytes(nearest.process_bytes)}, "
-        f"{format_bytes(missing)} more than there is: {spread(nearest)}, "
-        f"{nearest.workload.checkpointing} checkpointing, micro-batch {nearest.workload.batch}"
+        f"Nothing fits{' as wanted' if plan.configurations else ''}. Least is {need}, {missing} "
+        f"more than may be used: {spread(nearest)}, {nearest.workload.checkpointing} "
+        f"checkpointing, micro-batch {nearest.workload.batch}"
         + "".join(f", {words}" for words in nearest.arithmetic.departures),
         width,
     )
-    yield from _details(1, nearest, asked, width)
+    if not plan.configurations:
+        yield from _details(1, nearest, asked, width)
 
 
 def _legend(plan: Plan, width: int) -> Iterator[str]:

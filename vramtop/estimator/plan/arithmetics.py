@@ -12,8 +12,6 @@ _PURE: Final = {"amp-bf16": "bf16", "fp32": "bf16"}
 """Weights themselves in half precision: half the memory, updates below 2⁻⁸ of a weight are lost."""
 _AUTOCAST: Final = {"fp32": "amp-bf16"}
 _EIGHT_BIT: Final = {"adamw": "adamw-8bit", "adam": "adam-8bit", "lion": "lion-8bit"}
-FUSED: Final = frozenset({"adamw", "adam", "sgd", "sgd-momentum", "adagrad"})
-"""Optimizers of torch.optim that have a fused CUDA step, which needs no transient."""
 _AUTOCAST_COST, _EIGHT_BIT_COST, _PURE_COST, _LORA_COST = 1, 2, 4, 8
 _INT8_COST, _NF4_COST = 16, 32
 

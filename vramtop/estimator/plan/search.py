@@ -8,12 +8,14 @@ memory, recomputation, communication and passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from ...errors import UsageError
+from ...errors import UsageError, VramtopError
+from ..checks import FUSED
 from ..result import Footprint, Progress
 from ..workload import CHECKPOINTINGS, QUANTIZED, Parallel, Workload
-from .arithmetics import FUSED, arithmetics
+from .arithmetics import arithmetics
 from .communication import bubble
 from .layouts import layouts, micro_batches
 from .model import Numbers
@@ -21,6 +23,10 @@ from .pareto import front
 from .selection import few
 from .traffic import traffic
 from .values import Arithmetic, Configuration, Plan, PredictorOf, Wish
+
+_FILLED: Final = 4
+"""Micro-batches for each stage of a pipeline, from which on its idle time is small (Huang et al.
+2019, GPipe, section 2.3)."""
 
 
 @dataclass(slots=True)
@@ -30,7 +36,8 @@ class _Search:
     predictor_of: PredictorOf
     numbers: Numbers
     tried: int = 0
-    nearest: Configuration | None = None
+    nearest: dict[int, Configuration] = field(default_factory=dict)
+    """Of each severity what came nearest to fitting."""
 
     def structures(self) -> list[tuple[Arithmetic, str, Parallel]]:
         """Everything but the micro-batch."""
@@ -70,10 +77,13 @@ class _Search:
         if "batch" in self.wish.held:
             batch = self.wish.workload.batch
             return (batch,) if samples % batch == 0 else ()
-        # A pipeline with fewer micro-batches than stages is never full.
-        return tuple(
-            size for size in micro_batches(samples) if samples // size >= parallel.pipeline
-        )
+        sizes = micro_batches(samples)
+        stages = parallel.pipeline
+        if stages == 1:
+            return sizes
+        # With fewer micro-batches the pipeline idles for much of the step.
+        full = tuple(size for size in sizes if samples // size >= _FILLED * stages)
+        return full or ((1,) if samples >= stages else ())
 
     def _configuration(
         self,
@@ -93,8 +103,18 @@ class _Search:
         return price(workload, arithmetic, passes, predictor.at(batch), self.numbers)
 
     def _note_nearest(self, found: Configuration) -> None:
-        if self.nearest is None or found.process_bytes < self.nearest.process_bytes:
-            self.nearest = found
+        severity = found.arithmetic.severity
+        known = self.nearest.get(severity)
+        if known is None or found.process_bytes < known.process_bytes:
+            self.nearest[severity] = found
+
+    def least(self, found: Sequence[Configuration]) -> Configuration | None:
+        """What comes nearest, of everything where nothing fits, else of the wanted arithmetic."""
+        if not found:
+            return min(self.nearest.values(), key=lambda one: one.process_bytes, default=None)
+        if any(one.arithmetic.severity == 0 for one in found):
+            return None
+        return self.nearest.get(0)
 
 
 def search(
@@ -127,7 +147,7 @@ def search(
         wish=wish,
         limit_bytes=limit_bytes,
         configurations=tuple(few(front(found, costs))),
-        nearest=None if found else searching.nearest,
+        nearest=searching.least(found),
         tried=searching.tried,
     )
 
@@ -146,7 +166,7 @@ def recheck(
             progress("re-checking", done / len(plan.configurations))
         try:
             found = _smaller(one, plan, predictor_of, numbers)
-        except UsageError:
+        except VramtopError:
             unknown += 1
             found = one
         if found is None:

@@ -43,19 +43,19 @@ RESPECTS: Final[tuple[tuple[str, Callable[[Configuration], Costs]], ...]] = (
 
 
 def few(front: Iterable[Configuration]) -> list[Configuration]:
-    """The best of each arithmetic in each respect, ordered by arithmetic, then by time.
+    """The best of the least changed arithmetic in each respect, then one of each other.
 
-    An arithmetic that departs from the wanted one is left out where it buys nothing.
+    An arithmetic that departs further is left out where it buys nothing.
     """
     chosen: list[Configuration] = []
     ordered = sorted(front, key=lambda one: one.arithmetic.severity)
-    for severity, group in groupby(ordered, key=lambda one: one.arithmetic.severity):
+    for _, group in groupby(ordered, key=lambda one: one.arithmetic.severity):
         members = list(group)
-        if severity and not _buys(members, chosen):
-            continue
-        best = [min(members, key=key) for _, key in RESPECTS]
-        unique = {id(one): one for one in best}.values()
-        chosen += sorted(unique, key=_by_time)
+        if not chosen:
+            best = [min(members, key=key) for _, key in RESPECTS]
+            chosen = sorted({id(one): one for one in best}.values(), key=_by_time)
+        elif _buys(quickest := min(members, key=_by_time), chosen):
+            chosen.append(quickest)
     return chosen
 
 
@@ -72,11 +72,9 @@ def strengths(one: Configuration, among: Iterable[Configuration]) -> tuple[str, 
     )
 
 
-def _buys(members: list[Configuration], before: list[Configuration]) -> bool:
-    if not before:
-        return True
-    for _, key in RESPECTS:
-        least = min(key(one)[0] for one in before)
-        if min(key(one)[0] for one in members) <= _WORTH * least and least > 0:
-            return True
-    return False
+def _buys(one: Configuration, before: list[Configuration]) -> bool:
+    least = (min(key(other)[0] for other in before) for _, key in RESPECTS)
+    return any(
+        key(one)[0] <= _WORTH * cost and cost > 0
+        for (_, key), cost in zip(RESPECTS, least, strict=True)
+    )

@@ -80,7 +80,7 @@ class Plan:
     configurations: tuple[Configuration, ...]
     """The front: those that leave the arithmetic alone first."""
     nearest: Configuration | None
-    """Where nothing fits: what needs least."""
+    """Where nothing fits what needs least; where nothing fits as wanted, the least of that."""
     tried: int
     """Configurations whose memory was computed."""
     notes: tuple[str, ...] = field(default=())
