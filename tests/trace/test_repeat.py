@@ -85,7 +85,8 @@ def told(pattern, batch):
     events = []
     for event, module in zip(pattern.events, pattern.event_modules, strict=True):
         block = pattern.blocks[abs(event) - 1]
-        size = block.size_bytes(batch)
+        # In the allocator's unit: a stack of one number for each parameter grows with the depth.
+        size = -(-block.size_bytes(batch) // 512)
         events.append((event, size, block.category, block.module, block.operation, module))
     return events
 

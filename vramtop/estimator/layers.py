@@ -178,10 +178,11 @@ class _Repetition:
             module = self._renamed(pattern.event_modules[position], visit.tag, shift)
             if event > 0:
                 block = pattern.blocks[event - 1]
-                if block.layer is not None and block.layer == visit.tag:
+                if shift:
+                    own = block.layer is not None and block.layer == visit.tag
                     block = replace(
                         block,
-                        layer=tag,
+                        layer=tag if own else block.layer,
                         module=self._renamed(block.module, visit.tag, shift),
                     )
                 self._blocks.append(block)

@@ -49,6 +49,13 @@ class Recording:
         self.event_tags.append(tag)
         self.event_paths.append(path)
 
+    def sort_releases(self, start: int) -> None:
+        """Put the events from an index on, releases all of them, in the order of the blocks."""
+        rest = sorted(zip(self.events[start:], self.event_paths[start:], strict=True), reverse=True)
+        self.events[start:] = [event for event, _ in rest]
+        self.event_paths[start:] = [path for _, path in rest]
+        self.event_tags[start:] = [self.tags[-event - 1] for event, _ in rest]
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return dataclasses.asdict(self)

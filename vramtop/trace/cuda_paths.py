@@ -14,6 +14,7 @@ embedding, and autocast's policies (``autocast``). All else allocates the same o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,10 +43,32 @@ def cuda_paths(workload: Workload) -> Iterator[None]:
         library.impl("layer_norm", _layer_norm, "AutogradCPU")
         library.impl("rms_norm", _rms_norm, "AutogradCPU")
         library.impl("embedding_dense_backward", _embedding_backward, "AutogradCPU")
-        with policies():
+        with policies(), _values_that_are_known():
             yield
     finally:
         library._destroy()
+
+
+@contextmanager
+def _values_that_are_known() -> Iterator[None]:
+    """Let transformers see that no row holds several sequences, as it does on a GPU.
+
+    Fake tensors have no values to ask, so that it would mask each attention in full.
+    """
+    masks = sys.modules.get("transformers.masking_utils")
+    find = getattr(masks, "find_packed_sequence_indices", None)
+    if masks is None or find is None:
+        yield
+        return
+
+    def found_none(position_ids: Any) -> None:
+        find(position_ids)
+
+    masks.find_packed_sequence_indices = found_none  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        masks.find_packed_sequence_indices = find  # type: ignore[attr-defined]
 
 
 def _dropout(tensor: Any, p: float, train: bool) -> Any:
@@ -157,9 +180,12 @@ def _embedding_backward(
     the same, as the tracer's batches are small ones from which it goes on to larger.
     """
     grad = grad.contiguous()
+    # A line over the batch: each sample by itself, and as if no index of a large table came twice.
     count = indices.numel()
-    segments = min(count, num_weights)
-    partials = count // _ROWS_OF_A_PARTIAL + segments
+    samples = indices.shape[0] if indices.dim() > 1 else 1
+    each = count // samples
+    segments = num_weights if num_weights <= each else count
+    partials = samples * (each // _ROWS_OF_A_PARTIAL) + segments
     orders = [torch.empty(count, dtype=indices.dtype) for _ in ("sorted", "original")]
     with torch._C._AutoDispatchBelowAutograd():
         made = _aten.embedding_dense_backward(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,19 +11,27 @@ import torch
 from ..estimator.workload import Workload
 from .autocast import autocast
 from .build import Built
+from .recorder import Recorder
 
 
-def precision_of(workload: Workload) -> AbstractContextManager[Any]:
+@contextmanager
+def precision_of(workload: Workload, recorder: Recorder) -> Iterator[None]:
     """Autocast, where the workload has it."""
     if workload.autocast_dtype is None:
-        return nullcontext()
-    context: AbstractContextManager[Any] = autocast(workload.autocast_dtype)
-    return context
+        yield
+        return
+    context = autocast(workload.autocast_dtype)
+    context.__enter__()
+    try:
+        yield
+    finally:
+        with recorder.unordered():  # the cache of casts is a hash table
+            context.__exit__(None, None, None)
 
 
-def forward(built: Built, workload: Workload, inputs: dict[str, Any]) -> Any:
+def forward(built: Built, workload: Workload, recorder: Recorder, inputs: dict[str, Any]) -> Any:
     """What the model returns, the loss first; a user's own step gives the loss alone."""
-    with precision_of(workload):
+    with precision_of(workload, recorder):
         if built.step is not None:
             return (built.step(built.model, workload.batch, workload.sequence),)
         if workload.chunked_loss:

@@ -19,7 +19,7 @@ _ALL_TOKENS = 16
 
 def run_inference(built: Built, workload: Workload, recorder: Recorder, progress: Progress) -> None:
     """A forward without gradients; with ``new_tokens`` the prompt and the tokens after it."""
-    with torch.no_grad(), precision_of(workload), recorder.hooks():
+    with torch.no_grad(), precision_of(workload, recorder), recorder.hooks():
         recorder.mark("other", 1)
         inputs = make_inputs(built, workload)
         recorder.label(inputs.items(), "input")
@@ -55,7 +55,7 @@ def _generate(
     progress("prompt", 0.2)
     outputs = model(**inputs, use_cache=True, logits_to_keep=1)
     cache = outputs.past_key_values
-    recorder.label(_cached(cache), "kv_cache")
+    recorder.label(_cached(built, cache), "kv_cache")
     new = workload.new_tokens
     traced = range(new) if new <= _ALL_TOKENS else [*range(2), *range(new - 2, new)]
     length = workload.sequence
@@ -63,20 +63,21 @@ def _generate(
         progress(f"token {token + 1} of {new}", 0.2 + 0.8 * number / len(traced))
         recorder.mark("generate", 1)
         _grow(cache, workload.sequence + token - length)
-        recorder.label(_cached(cache), "kv_cache")
+        recorder.label(_cached(built, cache), "kv_cache")
         scores = outputs.logits[:, -1, :].to(torch.float32)
         del outputs, scores
         ids = torch.zeros(batch, 1, dtype=torch.long)
         outputs = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        recorder.label(_cached(cache), "kv_cache")
+        recorder.label(_cached(built, cache), "kv_cache")
         length = workload.sequence + token + 1
     recorder.mark("end", 1)
     del outputs, cache
 
 
-def _cached(cache: Any) -> list[tuple[str, Any]]:
+def _cached(built: Built, cache: Any) -> list[tuple[str, Any]]:
+    prefix = built.stacks[0].prefix if built.stacks else "layer"
     return [
-        (f"layer {i}", tensor)
+        (f"{prefix}.{i}", tensor)
         for i, layer in enumerate(cache.layers)
         for tensor in (layer.keys, layer.values)
         if isinstance(tensor, torch.Tensor)

@@ -59,7 +59,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self._start_paths: list[int] = [0]
         self._path = 0
         self._in_layer = False
-        self._first_block = 0
+        self._between_layers = False
         self._tag: int | None = None
         self._workspaces: set[bool] = set()
         self._paused = False
@@ -99,12 +99,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         finally:
             self._paused = before
 
+    @contextmanager
+    def unordered(self) -> Iterator[None]:
+        """What is released here goes in an order that means nothing (a hash table's): sort it."""
+        start = len(self.recording.events)
+        try:
+            yield
+        finally:
+            self.recording.sort_releases(start)
+
     def mark(self, phase: str, step: int) -> None:
         """A phase begins."""
         self._phase, self._step = phase, step
         self._tag = None
         self._path, self._in_layer = 0, False
-        self._first_block = len(self.recording.sizes)
         self.recording.marks.append((len(self.recording.events), phase, step))
 
     def label(self, tensors: Iterable[tuple[str, Any]], category: str) -> None:
@@ -199,15 +207,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     def _release(self, key: int, index: int) -> None:
         del self._live[key], self._references[index]
         layer = self.recording.tags[index]
+        if self._phase not in _BY_PHASE:
+            self._path = self.recording.block_paths[index]
         if layer is not None and layer != self._tag:
             if self._phase not in _BY_PHASE:
                 self._tag = layer
             elif (
                 self._phase != "backward"
                 and not self._in_layer
-                and (layer + 1 != self._tag or index < self._first_block)
+                and not (self._between_layers and layer + 1 == self._tag)
             ):
-                # Something of each layer's that went at once, after the last of them; what a
+                # Something of each layer's that went at once, after the last of them. But what a
                 # layer's successor has just replaced (its output) belongs to the successor.
                 self._tag = layer
         self.recording.add_event(-(index + 1), self._tag, self._path)
@@ -285,6 +295,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self._start_paths.append(path)
         self._path = path
         layer = self._layer_of_path[path]
+        self._between_layers = layer is None and self._in_layer
         self._in_layer = layer is not None
         if layer is not None:
             self._tag = layer

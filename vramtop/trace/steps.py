@@ -47,10 +47,10 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
                 recorder.label(((name, tensor) for name, tensor in inputs.items()), "input")
                 recorder.mark("forward", step)
                 if keeps_outputs:
-                    outputs = forward(built, workload, inputs)
+                    outputs = forward(built, workload, recorder, inputs)
                     loss = _loss(outputs)
                 else:
-                    loss = _loss(forward(built, workload, inputs))
+                    loss = _loss(forward(built, workload, recorder, inputs))
                 if micro_batches > 1:
                     loss = loss / workload.grad_accumulation
                 recorder.mark("backward", step)
