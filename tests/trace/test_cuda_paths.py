@@ -1,0 +1,201 @@
+"""Operators that the CPU runs otherwise than CUDA, and layers against counted coefficients."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+
+from tests.trace.storages import Storages, traced
+from vramtop.estimator.workload import Lora, Model, Workload
+from vramtop.trace.autocast import autocast
+from vramtop.trace.cuda_paths import cuda_paths
+
+HALF, FP16, SINGLE = torch.bfloat16, torch.float16, torch.float32
+
+
+def test_dropout_keeps_a_byte_for_an_element():
+    def act(storages):
+        x = torch.empty(64, 64, dtype=HALF, requires_grad=True)
+        storages.take()
+        module = torch.nn.Dropout(0.1)
+        module(x).sum().backward()
+        made = storages.take()
+        assert module.eval()(x) is x
+        return made
+
+    made = traced(act)
+    assert made[:2] == [
+        ("native_dropout", (64, 64), HALF),
+        ("native_dropout", (64, 64), torch.bool),
+    ]
+    assert ("native_dropout_backward", (64, 64), HALF) in made
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_to_fp32_is_fused_from_fp16_alone(name):
+    def act(storages):
+        made = []
+        for dtype in (FP16, HALF):
+            x = torch.empty(64, 64, dtype=dtype, requires_grad=True)
+            storages.take()
+            getattr(functional, name)(x, -1, dtype=SINGLE).backward(torch.empty(64, 64))
+            made.append([(op, kind) for op, _, kind in storages.take()])
+        return made
+
+    forward, backward = f"_{name}", f"_{name}_backward_data"
+    gradient = ("empty.memory_format", SINGLE)
+    assert traced(act) == [
+        [(forward, SINGLE), gradient, (backward, FP16)],
+        [("_to_copy", SINGLE), (forward, SINGLE), gradient, (backward, SINGLE), ("_to_copy", HALF)],
+    ]
+
+
+@pytest.mark.parametrize("dtype", [HALF, SINGLE])
+@pytest.mark.parametrize("statistics", [1, 2], ids=["rms", "layer"])
+def test_norms_keep_fp32_statistics(dtype, statistics):
+    """Kept: the output, and one or two fp32 of each row."""
+
+    def act(storages):
+        x = torch.empty(4, 32, 64, dtype=dtype, requires_grad=True)
+        weight = torch.empty(64, dtype=dtype, requires_grad=True)
+        before = storages.live_bytes
+        if statistics == 2:
+            out = functional.layer_norm(x, (64,), weight, weight)
+        else:
+            out = functional.rms_norm(x, (64,), weight)
+        kept = storages.live_bytes - before
+        storages.take()
+        out.backward(torch.empty_like(out))
+        assert x.grad.dtype == weight.grad.dtype == dtype
+        return kept - out.untyped_storage().nbytes(), [made[1] for made in storages.take()]
+
+    kept, shapes = traced(act)
+    assert kept == statistics * 4 * 32 * 4
+    assert shapes[1:3] == [(4, 32, 64), (64,)]
+
+
+def test_rms_norm_with_a_weight_of_another_dtype_is_not_fused():
+    def act(storages):
+        x, weight = torch.empty(4, 64, dtype=HALF), torch.empty(64)
+        storages.take()
+        functional.rms_norm(x, (64,), weight)
+        return [op for op, _, _ in storages.take()]
+
+    assert "pow.Tensor_Scalar" in traced(act)
+
+
+def test_gradient_of_an_embedding():
+    def act(storages):
+        weight = torch.empty(5000, 16, dtype=HALF, requires_grad=True)
+        indices = torch.zeros(4, 1000, dtype=torch.long)
+        out = functional.embedding(indices, weight)
+        grad = torch.empty_like(out)
+        storages.take()
+        out.backward(grad)
+        return storages.take()
+
+    made = traced(act)
+    # A row in fp32 for each index, and one more for each ten of a sample.
+    assert made[-1] == ("empty.memory_format", (4 * 1000 + 4 * 100, 16), SINGLE)
+    assert ("embedding_dense_backward", (5000, 16), HALF) in made
+    assert sum(shape[0] for _, shape, dtype in made if dtype == torch.long) == 5 * 4000 + 4400
+
+
+def test_nothing_stays_registered():
+    with FakeTensorMode():
+        with cuda_paths(Workload(Model("test"))):
+            pass
+        with Storages() as storages:
+            functional.dropout(torch.empty(64, 64), 0.1)
+    assert "native_dropout" not in [op for op, _, _ in storages.take()]
+
+
+SEQUENCE, BATCH, HIDDEN, INNER, HEADS = 64, 2, 256, 512, 4
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": HEADS,
+    "vocab_size": 512,
+}
+
+
+def _kept_by_a_layer(precision, attention="sdpa", lora=None, grouped=HEADS):
+    """Bytes that one more layer keeps after the forward, in units of sequence x batch x hidden."""
+    kept = []
+    for layers in (2, 3):
+        import transformers
+
+        config = transformers.AutoConfig.for_model(
+            **{**LLAMA, "num_hidden_layers": layers, "num_key_value_heads": grouped}
+        )
+        model = transformers.AutoModelForCausalLM.from_config(
+            config,
+            dtype=HALF if precision == "bf16" else SINGLE,
+            attn_implementation=attention,
+        )
+        if lora is not None:
+            import peft
+
+            settings = peft.LoraConfig(
+                r=lora.rank, target_modules=["q_proj", "v_proj"], lora_dropout=lora.dropout
+            )
+            model = peft.get_peft_model(model, settings)
+
+        def act(storages, model=model):
+            model = _fake(model)
+            ids = torch.zeros(BATCH, SEQUENCE, dtype=torch.long)
+            before = storages.live_bytes
+            if precision == "amp":
+                with autocast("bf16"):
+                    out = model(input_ids=ids, use_cache=False)
+                weights = sum(p.numel() for p in model.parameters() if p.dim() == 2) * 2
+                # The cache of cast weights is gone here, but for what the graph keeps of it.
+                kept = storages.live_bytes - before
+                return kept - (weights - model.lm_head.weight.numel() * 2), out
+            out = model(input_ids=ids, use_cache=False)
+            return storages.live_bytes - before, out
+
+        kept.append(traced(act)[0])
+    return (kept[1] - kept[0]) / (SEQUENCE * BATCH * HIDDEN)
+
+
+def _fake(model):
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    made = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    if isinstance(tensor, torch.nn.Parameter):
+                        made = torch.nn.Parameter(made, requires_grad=tensor.requires_grad)
+                    tensors[name] = made
+    return model
+
+
+F = INNER / HIDDEN
+ROWS = 8 / HIDDEN
+"""Two norms' statistics of a row, in fp32."""
+
+
+def test_llama_keeps_the_counted_coefficient():
+    """24 + 8f + 4a/h for SDPA and 6as/h more for eager, counted on real tensors."""
+    lse = 4 * HEADS / HIDDEN
+    sdpa = _kept_by_a_layer("bf16")
+    assert sdpa == pytest.approx(24 + 8 * F + lse + ROWS, abs=0.01)
+    scores = 6 * HEADS * SEQUENCE / HIDDEN
+    assert _kept_by_a_layer("bf16", "eager") == pytest.approx(24 + 8 * F + scores + ROWS, abs=0.01)
+
+
+def test_llama_with_grouped_queries():
+    """20 + 4k/a + 8f."""
+    lse = 4 * HEADS / HIDDEN
+    grouped = _kept_by_a_layer("bf16", grouped=1)
+    assert grouped == pytest.approx(20 + 4 / HEADS + 8 * F + lse + ROWS, abs=0.01)
+
+
+def test_lora_with_dropout_keeps_masks():
+    """Two dropouts of the input: each an output in bf16 or fp32 and a byte of mask."""
+    without = _kept_by_a_layer("bf16", lora=Lora(8))
+    dropped = _kept_by_a_layer("bf16", lora=Lora(8, dropout=0.05))
+    assert dropped > without
