@@ -72,6 +72,11 @@ def depth(workload: Workload) -> int:
     return lit_shape(workload.model.config or {}).layers
 
 
+def period(workload: Workload) -> int:
+    """Layers after which the pattern of layers repeats: Gemma 2 makes a mask in every other."""
+    return 2 if lit_shape(workload.model.config or {}).sliding else 1
+
+
 def _storage(workload: Workload, double_quantized: bool) -> str | None:
     if workload.precision in ("fp8", "int8"):
         raise UsageError(f"--stack litgpt has no {workload.precision} here; nf4 is there")
