@@ -158,16 +158,16 @@ def recheck(
     """The same configurations with their memory by another predictor.
 
     What it says does not fit takes the next smaller micro-batch that does, or leaves the plan.
-    Configurations that it cannot predict stay as they are; a note says so.
+    Configurations that it cannot predict stay as they are; a note says so and why.
     """
-    kept, left, unknown = [], 0, 0
+    kept, left, refused = [], 0, []
     for done, one in enumerate(plan.configurations):
         if progress is not None:
             progress("re-checking", done / len(plan.configurations))
         try:
             found = _smaller(one, plan, predictor_of, numbers)
-        except VramtopError:
-            unknown += 1
+        except VramtopError as error:
+            refused.append(str(error))
             found = one
         if found is None:
             left += 1
@@ -176,8 +176,8 @@ def recheck(
     notes = [*plan.notes]
     if left:
         notes.append(f"{left} configurations left out: they do not fit when looked at closely")
-    if unknown:
-        notes.append(f"{unknown} configurations could not be looked at closely")
+    if refused:
+        notes.append(f"{len(refused)} configurations could not be looked at closely: {refused[0]}")
     return replace(plan, configurations=tuple(front(kept, costs)), notes=tuple(notes))
 
 
