@@ -41,6 +41,7 @@ def steps(count):
         optimizer.zero_grad()
 
 steps(1)
+ballast = torch.empty({ballast}, dtype=torch.uint8, device="cuda")
 for line in sys.stdin:
     steps(int(line))
     print(json.dumps(torch.cuda.memory_stats()), flush=True)
@@ -83,9 +84,10 @@ def device():
 def training(start):  # noqa: F811
     """``training(install="capacity_bytes=1 << 30")``: a small one on the double."""
 
-    def begin(install="", width=256, layers=6, batch=512):
-        code = TRAINING.format(install=install, width=width, layers=layers, batch=batch)
-        return Training(start(PREAMBLE + code))
+    def begin(install="", width=64, layers=4, batch=128, ballast=0):
+        """``ballast``: bytes that are held beside the training's."""
+        sizes = {"width": width, "layers": layers, "batch": batch, "ballast": ballast}
+        return Training(start(PREAMBLE + TRAINING.format(install=install, **sizes)))
 
     return begin
 

@@ -1,5 +1,5 @@
 // A device of type "cuda" for a CPU build of torch: its memory is an arena of the process's own,
-// its kernels are the CPU's. Who gets which piece of the arena is asked of two callbacks.
+// its kernels are the CPU's. Who gets which piece of the arena is asked of a callback.
 //
 // What torch finds here is what it finds of a card: tensors whose device is cuda:0, a dispatch key
 // that no CPU kernel answers, a device guard, and so a backward on a thread of the engine's.
@@ -13,7 +13,10 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstring>
+#include <deque>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -25,15 +28,18 @@ using c10::DeviceType;
 
 // Gives an address, or 0 where memory is out: it has then told why with fakecuda_refuse.
 uint64_t (*take)(uint64_t size_bytes) = nullptr;
-void (*give)(uint64_t address) = nullptr;
 std::string refusal;
+
+// What has died since it was last asked for, in order. Nothing is called then: a tensor may die
+// on any thread, beside an exception that Python is about to raise, or after the interpreter.
+std::mutex dead_mutex;
+std::deque<uint64_t> dead;
 
 const Device kHere(DeviceType::CUDA, 0);
 
 void release(void* pointer) {
-  if (give != nullptr) {
-    give(reinterpret_cast<uint64_t>(pointer));
-  }
+  std::lock_guard<std::mutex> guard(dead_mutex);
+  dead.push_back(reinterpret_cast<uint64_t>(pointer));
 }
 
 struct ArenaAllocator final : c10::Allocator {
@@ -316,9 +322,8 @@ namespace at {
 REGISTER_CUDA_HOOKS(CUDAHooks);
 } // namespace at
 
-extern "C" void fakecuda_install(uint64_t (*take_)(uint64_t), void (*give_)(uint64_t)) {
+extern "C" void fakecuda_install(uint64_t (*take_)(uint64_t)) {
   take = take_;
-  give = give_;
   c10::SetAllocator(DeviceType::CUDA, &arena, 255);
   c10::impl::device_guard_impl_registry[static_cast<size_t>(DeviceType::CUDA)].store(&guard);
 }
@@ -327,7 +332,13 @@ extern "C" void fakecuda_refuse(const char* why) {
   refusal = why;
 }
 
-// What dies later than the interpreter is given back to nobody.
-extern "C" void fakecuda_forget() {
-  give = nullptr;
+// Writes up to ``room`` addresses and gives their number.
+extern "C" size_t fakecuda_dead(uint64_t* addresses, size_t room) {
+  std::lock_guard<std::mutex> guard(dead_mutex);
+  size_t count = std::min(room, dead.size());
+  for (size_t i = 0; i < count; i++) {
+    addresses[i] = dead.front();
+    dead.pop_front();
+  }
+  return count;
 }

@@ -25,7 +25,7 @@ import ctypes
 import mmap
 import sys
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -48,7 +48,8 @@ Observer = Callable[[int, int, int, int], None]
 class Memory:
     """The replay behind a lock, its addresses those of the arena."""
 
-    def __init__(self, config: AllocatorConfig, capacity_bytes: int) -> None:
+    def __init__(self, library: Any, config: AllocatorConfig, capacity_bytes: int) -> None:
+        self._library = library
         self.capacity_bytes = capacity_bytes
         self.observers: list[Observer] = []
         self.asked_after: list[str] = []
@@ -58,9 +59,10 @@ class Memory:
         self._arena = mmap.mmap(-1, _ARENA_BYTES, flags=flags)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._arena))
         self._offset = start - CachingAllocator(config, capacity_bytes).malloc(1)
+        self.callback: Any = None
+        """Lives as long as the device may call it."""
         self._lock = threading.Lock()
-        self._dead: deque[int] = deque()
-        """Given back while the lock was held: by the garbage collector, or from another thread."""
+        self._dead = (ctypes.c_uint64 * 256)()
 
     def take(self, size_bytes: int) -> int:
         """The address of a new block.
@@ -71,15 +73,6 @@ class Memory:
         with self._lock:
             self._bury()
             return self._allocator.malloc(size_bytes) + self._offset
-
-    def give(self, address: int) -> None:
-        """The block at an address is free again; never waits."""
-        self._dead.append(address)
-        if self._lock.acquire(blocking=False):
-            try:
-                self._bury()
-            finally:
-                self._lock.release()
 
     def empty_cache(self) -> None:
         """As torch.cuda.empty_cache."""
@@ -152,17 +145,22 @@ class Memory:
         }
 
     def _bury(self) -> None:
-        while self._dead:
-            self._allocator.free(self._dead.popleft() - self._offset)
+        """Free what has died since the allocator was last asked for anything."""
+        while count := self._library.fakecuda_dead(self._dead, len(self._dead)):
+            for address in self._dead[:count]:
+                self._allocator.free(address - self._offset)
 
 
 def install(
-    capacity_bytes: int = 8 << 30, config: AllocatorConfig = AllocatorConfig()  # noqa: B008
+    capacity_bytes: int = 8 << 30,
+    config: AllocatorConfig = AllocatorConfig(),  # noqa: B008
 ) -> Memory:
     """Make ``cuda`` a device of this process; once, and before torch is imported."""
     assert "torch" not in sys.modules
-    library = ctypes.CDLL(str(compiled()))
-    memory = Memory(config, capacity_bytes)
+    library = ctypes.PyDLL(str(compiled()))
+    library.fakecuda_dead.restype = ctypes.c_size_t
+    library.fakecuda_dead.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    memory = Memory(library, config, capacity_bytes)
 
     def take(size_bytes: int) -> int:
         try:
@@ -179,13 +177,11 @@ def install(
             library.fakecuda_refuse(text.encode())
             return 0
 
-    callbacks = (
-        ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(take),
-        ctypes.CFUNCTYPE(None, ctypes.c_uint64)(memory.give),
-    )
-    library.fakecuda_install(*callbacks)
-    memory.kept = callbacks  # type: ignore[attr-defined]  # as long as the device may call them
-    atexit.register(library.fakecuda_forget)
+    memory.callback = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(take)
+    library.fakecuda_install(memory.callback)
+    # The engine's thread lets go of the last graph while the interpreter is already ending, and
+    # torch aborts if it finds that ended: also beside a card, where nothing is as quick as this.
+    atexit.register(time.sleep, 0.1)
     import torch
 
     _answer(torch, memory)
@@ -212,7 +208,8 @@ def _answer(torch: Any, memory: Memory) -> None:
     )
 
     def start() -> None:
-        torch.cuda.default_generators = (torch.default_generator,)
+        # The kernels draw from the CPU's: this one may be seeded late without their noticing.
+        torch.cuda.default_generators = (torch.Generator(),)
         torch.cuda._get_device_properties = lambda index: properties
 
     answers: dict[str, Callable[..., Any]] = {
@@ -220,8 +217,6 @@ def _answer(torch: Any, memory: Memory) -> None:
         "getDeviceCount": lambda: 1,
         "getDevice": lambda: 0,
         "setDevice": lambda index: None,
-        "exchangeDevice": lambda index: 0,
-        "maybeExchangeDevice": lambda index: 0,
         "synchronize": lambda: None,
         "getCurrentRawStream": lambda index: 0,
         "getAllocatorBackend": lambda: "native",
@@ -235,8 +230,11 @@ def _answer(torch: Any, memory: Memory) -> None:
     }
     for name, answer in answers.items():
         setattr(torch._C, f"_cuda_{name}", told(name, answer))
-    # These two were taken from torch._C, or found missing there, when torch.cuda was imported.
+    # What torch.cuda took from torch._C, or found missing there, when it was imported.
+    torch.cuda._exchange_device = torch.cuda._maybe_exchange_device = lambda index: 0
     torch.cuda.graphs._cuda_isCurrentStreamCapturing = told("capturing", lambda: False)
     torch.cuda._cudart = SimpleNamespace(
-        cudaMemGetInfo=told("MemGetInfo", lambda index: (memory.free_bytes(), memory.capacity_bytes))
+        cudaMemGetInfo=told(
+            "MemGetInfo", lambda index: (memory.free_bytes(), memory.capacity_bytes)
+        )
     )

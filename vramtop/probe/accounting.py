@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
 from .faults import Faults
+from .ledger import CUDA_BLOCK_BYTES
 
 PARAMETER, GRADIENT, STATE, BUFFER = range(4)
 """Places in a count. ``BUFFER`` is the part of ``PARAMETER`` that module buffers hold."""
@@ -16,7 +17,8 @@ PARAMETER, GRADIENT, STATE, BUFFER = range(4)
 _MAX_DEPTH = 6
 
 Counts = dict[str, list[int]]
-"""Bytes by torch device ("cuda:0"), each a list of the four above."""
+"""Bytes by torch device ("cuda:0"), each a list of the four above; on CUDA bytes of the
+allocator's blocks."""
 
 Visit = Callable[[Any, int, int, Any], None]
 """Called with storage, address of its object, place, module that holds it (or None)."""
@@ -110,6 +112,8 @@ class _Walk:
         self._plain = (torch.nn.Parameter, torch.Tensor)
         self._functorch = torch._C._functorch
         self._seen: set[int] = set()
+        self._block_bytes: dict[Any, int] = {}
+        """What sizes are rounded up to, by device: else the rest would be of no category."""
         self.sizes: dict[Any, list[int]] = {}
         self.unknown: dict[str, Exception] = {}
 
@@ -138,7 +142,9 @@ class _Walk:
             sizes = self.sizes.get(device)
             if sizes is None:
                 sizes = self.sizes[device] = [0, 0, 0, 0]
-            sizes[place] += size
+                self._block_bytes[device] = CUDA_BLOCK_BYTES if device.type == "cuda" else 1
+            block = self._block_bytes[device]
+            sizes[place] += -(-size // block) * block
             if self._visit is not None:
                 self._visit(storage, key, place, self.module)
 

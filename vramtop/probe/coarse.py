@@ -13,7 +13,7 @@ from typing import Any, Callable
 from ..protocol.messages import PART_FIELDS, TENSOR_FIELDS
 from . import accounting
 from .boundaries import Boundary
-from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, PARAMETER, STATE
+from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, PARAMETER, STATE, memory_bytes
 from .replay import (
     BACKWARD,
     FORWARD,
@@ -31,6 +31,13 @@ _MAX_AGE_S = 300.0
 _MAX_NODES = 20_000
 _MAX_DEPTH = 3
 _LENGTH = len(TENSOR_FIELDS) + len(PART_FIELDS)
+
+_KINDS_OF_PLACE = {
+    accounting.PARAMETER: (PARAMETER,),
+    accounting.BUFFER: (PARAMETER, BUFFER),
+    accounting.GRADIENT: (GRADIENT,),
+    accounting.STATE: (STATE,),
+}
 
 Moment = dict[str, Sizes]
 """Sizes by torch device."""
@@ -114,18 +121,16 @@ class CoarseRecording:
         moment: Moment = {}
         seen: set[int] = set()
 
-        def add(storage: Any, key: int, kind: int) -> None:
-            if key not in seen:
+        def add(storage: Any, key: int, *kinds: int) -> None:
+            size = memory_bytes(storage)
+            if size and key not in seen:
                 seen.add(key)
                 sizes = moment.setdefault(str(storage.device), [0] * _LENGTH)
-                sizes[kind] += storage.nbytes()
+                for kind in kinds:
+                    sizes[kind] += size
 
         def visit(storage: Any, key: int, place: int, _module: Any) -> None:
-            if place == accounting.BUFFER:
-                add(storage, key, PARAMETER)
-                moment[str(storage.device)][BUFFER] += storage.nbytes()
-            else:
-                add(storage, key, (PARAMETER, GRADIENT, STATE)[place])
+            add(storage, key, *_KINDS_OF_PLACE[place])
 
         self._count(visit)
         for kind, tensors in extra.items():

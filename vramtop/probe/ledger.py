@@ -33,7 +33,8 @@ LOOSE = 13
 WHOLE = {BUFFER: PARAMETER, CACHE: ACTIVATION, KV: ACTIVATION, RECOMPUTED: DETAIL}
 """The category that a part belongs to."""
 
-_CUDA_BLOCK_BYTES = 512
+CUDA_BLOCK_BYTES = 512
+"""What the caching allocator rounds up to (kMinBlockSize in CUDACachingAllocator.cpp)."""
 
 
 class _Ref(weakref.ref):  # type: ignore[type-arg]  # of anything, storages have no type
@@ -102,7 +103,7 @@ class Ledger:
             storage = None if ref is None else ref()
             if ref is None or storage is None:
                 self.may_resize.discard(index)
-            elif _size(storage) != self.sizes[index]:
+            elif memory_bytes(storage) != self.sizes[index]:
                 self.may_resize.discard(index)
                 self._end(ref)
                 again = self.add(storage, ref.key, self.kinds[index], self.modules[index])
@@ -127,7 +128,7 @@ class Ledger:
         self.live.clear()
 
     def _record(self, storage: Any, key: int, kind: int, module: Any) -> int | None:
-        size = _size(storage)
+        size = memory_bytes(storage)
         if not size:
             return None
         index = len(self.sizes)
@@ -150,9 +151,10 @@ class Ledger:
                 del self.live[ref.key]
 
 
-def _size(storage: Any) -> int:
+def memory_bytes(storage: Any) -> int:
+    """What a storage takes of its device's memory: on CUDA a block of the allocator."""
     size: int = storage.nbytes()
     kind = storage.device.type
     if kind == "cuda":
-        size = -(-size // _CUDA_BLOCK_BYTES) * _CUDA_BLOCK_BYTES
+        size = -(-size // CUDA_BLOCK_BYTES) * CUDA_BLOCK_BYTES
     return 0 if kind == "meta" else size
