@@ -62,8 +62,7 @@ def _silent(_text: str, _done: float) -> None:
 
 
 def _traced(workload: Workload, progress: Progress) -> Predictor:
-    from .estimator.sharding import shard
-    from .estimator.traced import TracedPredictor
+    from .estimator.ranks import fullest
     from .trace import client
 
     if (reason := client.why_not()) is not None:
@@ -81,7 +80,6 @@ def _traced(workload: Workload, progress: Progress) -> Predictor:
     }
     a, b = _AFFINE_BATCHES
     (first, stacks, irregular), (second, _, _) = recorded[a], recorded[b]
-    exact: dict[int, Timeline] = {}
     try:
         line = _whole(affine(first, a, second, b), stacks, irregular)
     except NotAffine as error:
@@ -89,10 +87,11 @@ def _traced(workload: Workload, progress: Progress) -> Predictor:
             f"{workload.model.name}: {error}, so there is no curve over it; "
             "use --method closed-form"
         ) from None
+    exact: dict[int, Timeline] = {}
     if 1 in recorded:
         recording, stacks, irregular = recorded[1]
-        exact[1] = shard(_whole(single(recording, 1), stacks, irregular), workload)
-    return TracedPredictor(shard(line, workload), exact, workload)
+        exact[1] = _whole(single(recording, 1), stacks, irregular)
+    return fullest(line, exact, workload)
 
 
 def _whole(pattern: Pattern, stacks: list[Stack], irregular: int) -> Timeline:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from .components.context import context_bytes, cublas_workspace_bytes
 from .envelope import Envelope
-from .replay import Replay, replay
+from .replay import Replay
+from .replay import replay as replay_timeline
 from .result import ALLOCATED_COMPONENTS, Footprint, PhaseUse
 from .timeline import Timeline
-from .workload import Workload
+from .workload import AllocatorConfig, Workload
 
 _ANCHOR = 4
 """Replayed beside the batch that is asked for: this many times it. Between and beyond the two the
@@ -19,9 +21,7 @@ allocator's overhead (reserved - requested) is taken from the line through them.
 class TracedPredictor:
     """Answers from timelines: one affine in the batch, and exact ones of single batch sizes."""
 
-    def __init__(
-        self, affine: Timeline, exact: Mapping[int, Timeline], workload: Workload
-    ) -> None:
+    def __init__(self, affine: Timeline, exact: Mapping[int, Timeline], workload: Workload) -> None:
         self._affine, self._exact, self._workload = affine, exact, workload
         self._workspace_bytes = cublas_workspace_bytes(workload.device)
         self._context_bytes = context_bytes(workload.device, workload.parallel.gpus)
@@ -52,14 +52,24 @@ class TracedPredictor:
         assert self._envelope is not None
         return batch, self.at(batch).process_bytes - self._envelope.peak_bytes(batch)
 
-    def replay(self, batch: int) -> Replay:
-        """What the allocator does at one batch size."""
-        return replay(
+    def replay(self, batch: int, capacity_bytes: int | None = None) -> Replay:
+        """What the allocator does at one batch size, with so much to reserve from."""
+        return replay_timeline(
             self._exact.get(batch, self._affine),
             batch,
             config=self._workload.allocator,
             workspace_bytes=self._workspace_bytes,
+            capacity_bytes=capacity_bytes,
         )
+
+    def with_allocator(self, allocator: AllocatorConfig) -> TracedPredictor:
+        """The same timelines under other allocator settings."""
+        workload = replace(self._workload, allocator=allocator)
+        return TracedPredictor(self._affine, self._exact, workload)
+
+    def survives(self, batch: int, usable_bytes: int) -> bool:
+        """Whether it runs in so much memory, cached segments given back where need be."""
+        return self.replay(batch, usable_bytes - self._context_bytes).death is None
 
     def _footprint(self, batch: int) -> Footprint:
         done = self.replay(batch)

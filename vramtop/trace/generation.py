@@ -31,7 +31,7 @@ def run_inference(built: Built, workload: Workload, recorder: Recorder, progress
         else:
             _generate(built, workload, recorder, progress, inputs)
             return
-    recorder.mark("end", 1)
+    recorder.end(1)
     del outputs
 
 
@@ -70,7 +70,7 @@ def _generate(
         outputs = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         recorder.label(_cached(built, cache), "kv_cache")
         length = workload.sequence + token + 1
-    recorder.mark("end", 1)
+    recorder.end(1)
     del outputs, cache
 
 

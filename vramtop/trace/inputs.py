@@ -36,5 +36,7 @@ def make_inputs(built: Built, workload: Workload) -> dict[str, Any]:
         return inputs
     inputs = {"input_ids": torch.zeros(batch, sequence, dtype=torch.long)}
     if workload.training or getattr(config, "is_encoder_decoder", False):
-        inputs["labels"] = torch.zeros(batch, sequence, dtype=torch.long)
+        classes = built.model.__class__.__name__.endswith("ForSequenceClassification")
+        shape = (batch,) if classes else (batch, sequence)
+        inputs["labels"] = torch.zeros(shape, dtype=torch.long)
     return inputs

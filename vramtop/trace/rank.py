@@ -1,4 +1,4 @@
-"""The part of a model that one tensor-, context- or expert-parallel rank holds.
+"""The part of a model that one tensor-, expert- or pipeline-parallel rank holds.
 
 The configuration is made smaller, so that the real modules, traced, have the shapes of a rank:
 heads, the inner width of the MLP, vocabulary and experts are divided (Megatron-LM, arXiv
@@ -24,6 +24,8 @@ def rank_config(config: Any, workload: Workload) -> Any:
         UsageError: the model's heads have no size of their own to keep.
     """
     parallel = workload.parallel
+    if parallel.pipeline > 1:
+        config.num_hidden_layers //= parallel.pipeline
     if parallel.tensor > 1:
         _split(config, parallel.tensor)
     if parallel.expert > 1:

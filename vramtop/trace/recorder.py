@@ -63,6 +63,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self._tag: int | None = None
         self._workspaces: set[bool] = set()
         self._paused = False
+        self._ended = False
         self._node = torch._C._current_autograd_node
         self._sequence = torch._C._autograd._get_sequence_nr
         self._in_backward = torch._C._current_graph_task_id
@@ -114,6 +115,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self._tag = None
         self._path, self._in_layer = 0, False
         self.recording.marks.append((len(self.recording.events), phase, step))
+
+    def end(self, step: int) -> None:
+        """The run is over: what is released from here on is only the tracer's tidying up."""
+        self.mark("end", step)
+        self._paused = self._ended = True
 
     def label(self, tensors: Iterable[tuple[str, Any]], category: str) -> None:
         """Say what live tensors are for; each comes with the name shown as its module."""
@@ -206,6 +212,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
 
     def _release(self, key: int, index: int) -> None:
         del self._live[key], self._references[index]
+        if self._ended:
+            return
         layer = self.recording.tags[index]
         if self._phase not in _BY_PHASE:
             self._path = self.recording.block_paths[index]

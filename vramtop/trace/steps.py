@@ -65,7 +65,7 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
             recorder.label(_states(optimizer, trainable), "optimizer_state")
             recorder.mark("zero_grad", step)
             optimizer.zero_grad()
-    recorder.mark("end", STEPS)
+    recorder.end(STEPS)
     del outputs
 
 
