@@ -16,6 +16,7 @@ from vramtop.trace.quantized import (
     Linear8bitLt,
     LinearFp8,
     LinearInt4,
+    Nested4bit,
     quantize,
 )
 from vramtop.trace.quantized_fp8 import Float8Linear
@@ -39,6 +40,8 @@ def stored(module):
     ("kind", "wanted"),
     [
         (Linear4bit, WEIGHTS // 2 + 4 * WEIGHTS // 64 + 16 * 4),
+        # As above with a byte a scale, an fp32 one for 256 of them, their mean, and a map of 256.
+        (Nested4bit, WEIGHTS // 2 + WEIGHTS // 64 + 4 * WEIGHTS // 64 // 256 + 64 + 4 + 1024),
         (Linear8bitLt, WEIGHTS + 4 * OUT),
         # Two groups of 128: packed zeros and fp16 scales of each, and a group index a row.
         (LinearInt4, WEIGHTS // 2 + 2 * (OUT // 2) + 2 * OUT * 2 + IN * 4),
@@ -82,6 +85,19 @@ def test_nf4_makes_the_weight_twice_and_keeps_no_input():
     given, made = ROWS * OUT * 2, ROWS * IN * 2
     assert sorted(backward[0]) == sorted([given, WEIGHTS * 2, made, -WEIGHTS * 2, -given])
     assert backward[1] == made
+
+
+def test_double_quantisation_makes_the_scales_too():
+    forward, backward = passes(Nested4bit, BF16)
+    scales, weight, out = 4 * WEIGHTS // 64, WEIGHTS * 2, ROWS * OUT * 2
+    assert sorted(forward[0]) == sorted([scales, scales, weight, out, -weight, -scales, -scales])
+    given, made = ROWS * OUT * 2, ROWS * IN * 2
+    assert backward[0] == [given, scales, weight, -scales, made, -weight, -given]
+
+
+def test_double_quantised_weights_share_one_map():
+    model = prepared(LLAMA, "nf4", double_quantization=True)
+    assert len({id(b) for n, b in model.named_buffers() if n.endswith("nested_code")}) == 1
 
 
 def test_nf4_casts_a_wide_input_there_and_back():

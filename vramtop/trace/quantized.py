@@ -18,6 +18,7 @@ fused kernels that spare this below some tens of rows (backends/cuda/ops.py,
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -59,7 +60,8 @@ def quantize(model: Any, workload: Workload) -> None:
 
         _replace(model, Float8Linear, _DTYPES[workload.activation_dtype])
         return
-    _replace(model, _CLASSES[precision], _DTYPES[workload.activation_dtype])
+    kind = Nested4bit if workload.double_quantization else _CLASSES[precision]
+    _replace(model, kind, _DTYPES[workload.activation_dtype])
     prepared = precision in ("nf4", "int8") and workload.stack in _PEFT_STACKS
     if workload.lora is not None and workload.training and prepared:
         for parameter in model.parameters():
@@ -123,6 +125,18 @@ class QuantizedLinear(nn.Linear):  # type: ignore[misc]
     def _keep(self, name: str, *shape: int, dtype: Any) -> None:
         self.register_buffer(name, torch.empty(shape, dtype=dtype, device="meta"))
 
+    def weight_of(self, dtype: Any) -> Any:
+        """The weight as a product takes it, (outer, inner)."""
+        return torch.empty(self.out_features, self.in_features, dtype=dtype)
+
+    def dequantize(self, dtype: Any) -> Any:
+        """``weight_of`` with what has to be made for it, as backward does."""
+        return self.weight_of(dtype)
+
+    def forward_scales(self) -> Any:
+        """What forward makes beside the weight, and holds as long."""
+        return None
+
     def _weigh(self, *shape: int, dtype: Any) -> None:
         weight = torch.empty(shape, dtype=dtype, device="meta")
         self.weight = nn.Parameter(weight, requires_grad=False)
@@ -137,7 +151,8 @@ class _Dequantized(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, x: Any, bias: Any, layer: Any) -> Any:
         ctx.layer, ctx.dtype_bias = layer, None if bias is None else bias.dtype
-        return nn.functional.linear(x, layer.dequantize(x.dtype), bias)
+        _scales = layer.forward_scales()
+        return nn.functional.linear(x, layer.weight_of(x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
@@ -152,7 +167,7 @@ class _Dequantized(torch.autograd.Function):  # type: ignore[misc]
 class Linear4bit(QuantizedLinear):
     """bitsandbytes' Linear4bit: two weights a byte, an fp32 absmax for every 64.
 
-    Not nested: transformers' default (``bnb_4bit_use_double_quant=False``).
+    Not nested: transformers' default (``bnb_4bit_use_double_quant=False``); ``Nested4bit`` is.
     """
 
     def _store(self, inner: int, outer: int) -> None:
@@ -161,10 +176,6 @@ class Linear4bit(QuantizedLinear):
         self._keep("absmax", -(-count // NF4_BLOCK), dtype=torch.float32)
         # functional.get_4bit_type makes the sixteen values anew for every weight.
         self._keep("code", 16, dtype=torch.float32)
-
-    def dequantize(self, dtype: Any) -> Any:
-        """The weight as the product takes it, (outer, inner)."""
-        return torch.empty(self.out_features, self.in_features, dtype=dtype)
 
     def forward(self, x: Any) -> Any:
         """As nn/modules.py: in the compute dtype, the result in the input's."""
@@ -175,6 +186,34 @@ class Linear4bit(QuantizedLinear):
             result = torch.empty(*x.shape[:-1], self.out_features, dtype=x.dtype)
             return (result if bias is None else result.add_(bias)).to(dtype)
         return _Dequantized.apply(x, bias, self).to(dtype)
+
+
+class Nested4bit(Linear4bit):
+    """Linear4bit with double quantisation: the absmax in a byte each, an fp32 one for every 256."""
+
+    def _store(self, inner: int, outer: int) -> None:
+        super()._store(inner, outer)
+        blocks = self.absmax.numel()
+        self._keep("absmax", blocks, dtype=torch.uint8)
+        self._keep("offset", dtype=torch.float32)
+        self._keep("nested_absmax", -(-blocks // NESTED_BLOCK), dtype=torch.float32)
+        self.register_buffer("nested_code", _dynamic_map())
+
+    def forward_scales(self) -> Any:
+        """The fp32 absmax, and the same with the offset (``_dequant_linear_fallback``)."""
+        scales = torch.empty(self.absmax.shape, dtype=torch.float32)
+        return scales, scales + self.offset
+
+    def dequantize(self, dtype: Any) -> Any:
+        """With the fp32 absmax, which goes before the product (``dequantize_4bit``)."""
+        _scales = torch.empty(self.absmax.shape, dtype=torch.float32)
+        return self.weight_of(dtype)
+
+
+@cache
+def _dynamic_map() -> Any:
+    """The 256 values of 8-bit quantisation, one tensor for all weights (``name2qmap``)."""
+    return torch.empty(256, dtype=torch.float32, device="meta")
 
 
 def _bias(layer: Any, dtype: Any) -> Any:
@@ -257,10 +296,6 @@ class Linear8bitLt(QuantizedLinear):
 
 
 class _DequantizedLinear(QuantizedLinear):
-    def dequantize(self, dtype: Any) -> Any:
-        """The weight as the product takes it, (outer, inner)."""
-        return torch.empty(self.out_features, self.in_features, dtype=dtype)
-
     def forward(self, x: Any) -> Any:
         """In the input's dtype."""
         return _Dequantized.apply(x, _bias(self, x.dtype), self)
