@@ -1,0 +1,245 @@
+"""Torch's FSDP2 over a one-GPU timeline: shards, gathered layers, reduced gradients.
+
+The order is that of torch/distributed/fsdp/_fully_shard (torch 2.13): ``fully_shard`` on every
+repeated layer and on the root, which keeps the rest and is not resharded after forward. ZeRO-3 is
+``reshard_after_forward=True``, ZeRO-2 False; hybrid sharding has fewer shards. What FSDP allocates
+on its own streams is taken as if it were on the one stream of the timeline.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from .rewrite import Rewriter, blocks_of_steps, divided
+from .timeline import BlockInfo, Timeline
+from .workload import Workload
+
+_CAST: Final = "aten::_to_copy"
+_FORWARDS: Final = ("forward", "generate")
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Parameters that are gathered together: a layer's, or the root's."""
+
+    gathered_bytes: int = 0
+    """Of its whole parameters in the dtype in which they are gathered."""
+    parameters: int | None = None
+    """Number of the block of whole parameters while they are there."""
+    buffer: int | None = None
+    """Of the all-gather's output, from which whole parameters are copied, if fetched ahead."""
+    pending: dict[int, int] = field(default_factory=dict)
+    """Gradients not yet reduced: the number of the shard to the number of the whole."""
+    reduced: set[int] = field(default_factory=set)
+    """Numbers of the shards that are there."""
+
+
+def fully_shard(timeline: Timeline, workload: Workload) -> Timeline:
+    """The timeline of one rank.
+
+    Under autocast parameters are gathered in its dtype and gradients reduced in fp32 (the mixed
+    precision policy of torchtitan); else all of it is done in the parameters' own dtype.
+    """
+    return _Sharding(timeline, workload).run()
+
+
+class _Sharding:
+    """One pass over a timeline."""
+
+    def __init__(self, timeline: Timeline, workload: Workload) -> None:
+        self._old = timeline
+        self._shards = workload.parallel.shards
+        self._reshards = workload.parallel.zero == 3
+        self._halved = workload.autocast_dtype is not None
+        self._root = _Group()
+        self._groups: dict[int | None, _Group] = {None: self._root}
+        for block in timeline.blocks:
+            if block.category == "parameter":
+                group = self._groups.setdefault(block.layer, _Group())
+                group.gathered_bytes += self._computed(block)
+        self._casts = self._cast_weights() if self._halved else frozenset()
+        in_step = blocks_of_steps(timeline)
+        self._new = Rewriter(
+            divided(block, self._shards)
+            if number in in_step or block.category in ("parameter", "gradient")
+            else block
+            for number, block in enumerate(timeline.blocks)
+        )
+        self._phase = ""
+        self._at: _Group | None = None
+        """The layer that is at work."""
+        self._held: int | None = None
+        """The buffer that a forward keeps until the next layer is gathered."""
+        self._reducing: int | None = None
+        """The buffer of the last layer's gradients, kept until the next is reduced."""
+        self._ran: list[_Group] = []
+        """Layers in the order of their forwards."""
+
+    def run(self) -> Timeline:
+        """The new timeline."""
+        marks = list(self._old.marks)
+        for position in range(len(self._old.events) + 1):
+            while marks and marks[0].event == position:
+                self._end_phase()
+                self._new.mark(marks[0])
+                self._begin_phase(marks.pop(0).phase)
+            if position < len(self._old.events):
+                if self._old.event_modules:
+                    self._new.module = self._old.event_modules[position]
+                event = self._old.events[position]
+                if abs(event) - 1 in self._casts:
+                    continue
+                if event > 0:
+                    self._allocate(event - 1)
+                else:
+                    self._release(-event - 1)
+        self._end_phase()
+        stage = "ZeRO-3, FSDP2 resharding" if self._reshards else "ZeRO-2, FSDP2 not resharding"
+        return self._new.finish(
+            self._old, f"composed for {self._shards} shards ({stage} after forward)"
+        )
+
+    def _computed(self, block: BlockInfo) -> int:
+        """Bytes of a parameter or gradient in the dtype of the computation."""
+        return block.base_bytes // 2 if self._halved else block.base_bytes
+
+    def _cast_weights(self) -> frozenset[int]:
+        """Autocast's copies of weights: what is gathered has its dtype already."""
+        sizes: dict[str, set[int]] = defaultdict(set)
+        for block in self._old.blocks:
+            if block.category == "parameter":
+                sizes[block.module.rpartition(".")[0]].add(self._computed(block))
+        return frozenset(
+            number
+            for number, block in enumerate(self._old.blocks)
+            if block.operation == _CAST
+            and block.category == "activation"
+            and not block.slope_bytes
+            and block.base_bytes in sizes.get(block.module, ())
+        )
+
+    def _allocate(self, number: int) -> None:
+        block = self._old.blocks[number]
+        if block.category not in ("workspace", "input"):
+            self._visit(None if block.layer is None else self._groups.get(block.layer))
+        if block.category != "gradient" or self._phase != "backward":
+            self._new.allocate(number)
+            return
+        whole = replace(block, base_bytes=self._computed(block))
+        self._owner(block).pending[number] = self._new.add(whole)
+
+    def _release(self, number: int) -> None:
+        block = self._old.blocks[number]
+        if block.category == "gradient":
+            group = self._owner(block)
+            group.reduced.discard(number)
+            number = group.pending.pop(number, number)
+        self._new.release(number)
+
+    def _owner(self, block: BlockInfo) -> _Group:
+        return self._groups.get(block.layer, self._root)
+
+    def _begin_phase(self, phase: str) -> None:
+        self._phase = phase
+        if phase in _FORWARDS:
+            self._before_forward(self._root)
+        elif phase == "backward" and self._ran:
+            self._fetch(self._ran[-1])
+
+    def _end_phase(self) -> None:
+        self._visit(None)
+        if self._held is not None:
+            self._new.release(self._held)
+            self._held = None
+        if self._phase != "backward":
+            return
+        for group in self._groups.values():
+            if group.pending and group is not self._root:
+                self._reduce(group)
+            if group.buffer is not None:
+                self._new.release(group.buffer)
+                group.buffer = None
+        self._after_backward(self._root)
+        if self._reducing is not None:
+            self._new.release(self._reducing)
+            self._reducing = None
+        self._ran.clear()
+
+    def _visit(self, group: _Group | None) -> None:
+        """The work goes on in a layer, or outside of all."""
+        if group is self._at:
+            return
+        last, self._at = self._at, group
+        if self._phase in _FORWARDS:
+            if last is not None:
+                self._after_forward(last)
+            if group is not None:
+                self._before_forward(group)
+        elif self._phase == "backward":
+            if last is not None:
+                self._after_backward(last)
+            if group is not None:
+                self._before_backward(group)
+
+    def _before_forward(self, group: _Group) -> None:
+        if group.parameters is not None or not group.gathered_bytes:
+            return
+        buffer = self._add(group.gathered_bytes, "temporary", "fsdp::all_gather")
+        if self._held is not None:
+            self._new.release(self._held)
+        self._held = buffer
+        group.parameters = self._add(group.gathered_bytes, "parameter", "fsdp::unshard")
+
+    def _after_forward(self, group: _Group) -> None:
+        self._ran.append(group)
+        if self._reshards:
+            self._reshard(group)
+
+    def _before_backward(self, group: _Group) -> None:
+        self._fetch(group)
+        if group.buffer is not None:
+            group.parameters = self._add(group.gathered_bytes, "parameter", "fsdp::unshard")
+            self._new.release(group.buffer)
+            group.buffer = None
+        if group in self._ran:
+            del self._ran[self._ran.index(group) :]
+        if self._ran:
+            self._fetch(self._ran[-1])
+
+    def _fetch(self, group: _Group) -> None:
+        if group.parameters is None and group.buffer is None and group.gathered_bytes:
+            group.buffer = self._add(group.gathered_bytes, "temporary", "fsdp::all_gather")
+
+    def _after_backward(self, group: _Group) -> None:
+        later: int | None = None
+        if group.reduced and not group.pending:
+            # A later micro-batch, whose gradients are added to the shards.
+            whole = sum(self._computed(self._old.blocks[number]) for number in group.reduced)
+            later = self._add(whole, "gradient", "fsdp::accumulate")
+        self._reshard(group)
+        if group.pending or later is not None:
+            self._reduce(group)
+        if later is not None:
+            self._new.release(later)
+
+    def _reshard(self, group: _Group) -> None:
+        if group.parameters is not None:
+            self._new.release(group.parameters)
+            group.parameters = None
+
+    def _reduce(self, group: _Group) -> None:
+        if self._reducing is not None:
+            self._new.release(self._reducing)
+        numbers = group.pending or group.reduced
+        size = sum(self._old.blocks[number].base_bytes for number in numbers)
+        self._reducing = self._add(size, "temporary", "fsdp::reduce_scatter")
+        for number, whole in group.pending.items():
+            self._new.release(whole)
+            self._new.allocate(number)
+            group.reduced.add(number)
+        group.pending.clear()
+
+    def _add(self, size: int, category: str, operation: str) -> int:
+        return self._new.add(BlockInfo(size, 0, category, self._new.module, None, operation))
