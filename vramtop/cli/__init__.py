@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import __version__
-from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, VramtopError
+from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, UsageError, VramtopError
 
-COMMANDS = ("monitor", "run", "demo", "plan", "doctor")
+COMMANDS = ("monitor", "run", "demo", "estimate", "plan", "doctor")
 """Module names; the first is what a bare ``vramtop`` does."""
 
 
@@ -49,6 +49,13 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     return COMMANDS[0], arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error of a command line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; {' '.join(self.format_usage().split())}, or --help")
+
+
 def _parser(command: Any, *, with_commands: bool) -> argparse.ArgumentParser:
     bare = bool(command.NAME == COMMANDS[0])
     epilog = f"example: {command.EXAMPLE}"
@@ -56,7 +63,7 @@ def _parser(command: Any, *, with_commands: bool) -> argparse.ArgumentParser:
         modules = (import_module(f"{__name__}.{name}") for name in COMMANDS[1:])
         lines = (f"  vramtop {module.NAME:<8} {module.HELP}" for module in modules)
         epilog += "\n\ncommands, each with --help:\n" + "\n".join(lines)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="vramtop" if bare else f"vramtop {command.NAME}",
         usage=f"vramtop [OPTIONS]\n       vramtop {{{','.join(COMMANDS[1:])}}} ..."
         if bare

@@ -10,9 +10,9 @@ from ...core.memory import CATEGORIES, Block, Segment, SegmentMap
 from ...core.segments import SegmentGroup, groups, totals, warning
 from ...core.units import format_bytes, format_duration
 from ...draw.segmap import Spans, cell_bytes_for, segment_rows
+from ...draw.tones import PENDING
 from ..frame import Frame
 from ..paint import fit, glyph, line, printable, styled
-from ..theme import PENDING
 from ..words import why_no_breakdown, why_no_detail
 from .base import Pane, sentences
 from .devices import legend_lines
