@@ -96,7 +96,7 @@ class _Search:
         passes = samples // batch
         workload = workload_of(self.wish, arithmetic, checkpointing, parallel, batch, passes)
         try:
-            predictor = self.predictor_of(workload)
+            predictor = self.predictor_of(as_asked(workload))
         except UsageError:
             return None  # a layout that the model's heads or layers do not allow
         self.tried += 1
@@ -185,6 +185,7 @@ def _smaller(
     one: Configuration, plan: Plan, predictor_of: PredictorOf, numbers: Numbers
 ) -> Configuration | None:
     samples = one.workload.batch * one.passes
+    asked, predictor = None, None
     for batch in micro_batches(samples):
         if batch > one.workload.batch:
             continue
@@ -197,9 +198,13 @@ def _smaller(
             batch,
             passes,
         )
-        footprint = predictor_of(workload).at(batch)
-        if footprint.process_bytes <= plan.limit_bytes:
-            return price(workload, one.arithmetic, passes, footprint, numbers)
+        if predictor is None or as_asked(workload.with_batch(1)) != asked:
+            asked = as_asked(workload.with_batch(1))
+            predictor = predictor_of(as_asked(workload))
+        if predictor.process_bytes(batch) <= plan.limit_bytes:  # fast, and near
+            footprint = predictor.at(batch)
+            if footprint.process_bytes <= plan.limit_bytes:
+                return price(workload, one.arithmetic, passes, footprint, numbers)
         if "batch" in plan.wish.held:
             return None
     return None
@@ -243,6 +248,14 @@ def workload_of(
         grad_accumulation=1 if pipelined else passes,
         parallel=replace(parallel, micro_batches=passes if pipelined else None),
     )
+
+
+def as_asked(workload: Workload) -> Workload:
+    """The workload that a predictor is asked about: no more passes than change the memory.
+
+    The first pass makes gradients and the second adds to them; further ones are like the second.
+    """
+    return replace(workload, grad_accumulation=min(workload.grad_accumulation, 2))
 
 
 def _compute_dtype(base: Workload, arithmetic: Arithmetic) -> str | None:
