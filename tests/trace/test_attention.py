@@ -149,9 +149,9 @@ def test_cudnn_on_hopper():
 def test_math_in_fp32():
     forward, _, _, _ = _step((7, 5), heads=2, is_causal=True)
     scores = [made for made in forward if made[1][-2:] == (S, S) and len(made[1]) >= 3]
-    # Scores, weights, and which of the scores are minus infinity.
-    assert [dtype for _, _, dtype in scores] == [SINGLE, SINGLE, BOOL]
-    assert forward[-1] == ("_to_copy", (B, H, S, D), HALF)
+    # Scores, weights, which of the scores are minus infinity, and the weights that nobody asked for.
+    assert [dtype for _, _, dtype in scores] == [SINGLE, SINGLE, BOOL, HALF]
+    assert forward[-2] == ("_to_copy", (B, H, S, D), HALF)
 
 
 def test_math_keeps_the_weights_alone():

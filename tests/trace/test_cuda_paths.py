@@ -200,3 +200,95 @@ def test_dropout_of_lora_keeps_masks_of_a_byte():
     """Of q and v each an output in bf16 and a mask, in place of the input that both kept."""
     without = _kept_by_a_layer("bf16", dropout=0.0)
     assert _kept_by_a_layer("bf16", dropout=0.05) - without == pytest.approx(2 * (2 + 1) - 2)
+
+
+SMALL = {"num_hidden_layers": 2, "vocab_size": 500}
+WIDE = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, **SMALL}
+TEXT = "AutoModelForCausalLM"
+MODELS = {
+    "llama": (TEXT, WIDE),
+    "qwen2": (TEXT, {**WIDE, "num_key_value_heads": 2}),
+    "gpt2": (TEXT, {"n_embd": 64, "n_head": 4, "n_layer": 2, "vocab_size": 500}),
+    "opt": (TEXT, {**WIDE, "ffn_dim": 128, "word_embed_proj_dim": 64}),
+    "gpt_neox": (TEXT, WIDE),
+    "bert": ("AutoModelForMaskedLM", WIDE),
+    "t5": (
+        "AutoModelForSeq2SeqLM",
+        {"d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 2},
+    ),
+    "vit": ("AutoModelForImageClassification", {**WIDE, "image_size": 64, "patch_size": 16}),
+}
+
+
+PRECISIONS = ("fp32", "fp16", "bf16", "amp-fp16", "amp-bf16")
+CASES = [(name, "amp-bf16") for name in MODELS] + [
+    (name, precision) for name in ("llama", "qwen2", "bert") for precision in PRECISIONS[:4]
+]
+
+
+@pytest.mark.parametrize("mask", [None, "full"])
+@pytest.mark.parametrize("use_cache", [False, True])
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_full_sequences_need_no_mask(name, use_cache, mask):
+    import transformers
+
+    auto, fields = MODELS[name]
+    config = transformers.AutoConfig.for_model(name, use_cache=use_cache, **fields)
+    model = getattr(transformers, auto).from_config(config, dtype=HALF)
+
+    def act(storages):
+        ids = torch.zeros(2, 32, dtype=torch.long)
+        _fake(model)(input_ids=ids, attention_mask=None if mask is None else torch.ones_like(ids))
+        return [op for op, _, _ in storages.take()]
+
+    made = traced(act)
+    assert made.count("_scaled_dot_product_flash_attention") == 2 * 2  # out, logsumexp
+
+
+@pytest.mark.parametrize(("name", "precision"), CASES)
+def test_models_train_and_leave_only_gradients(name, precision):
+    import transformers
+
+    auto, fields = MODELS[name]
+    config = transformers.AutoConfig.for_model(name, **fields)
+    config.decoder_start_token_id = 0
+    lower = {"fp16": FP16, "bf16": HALF}.get(precision, SINGLE)
+    model = getattr(transformers, auto).from_config(config, dtype=lower)
+
+    def act(storages):
+        _fake(model)
+        before = storages.live_bytes
+        if name == "vit":
+            inputs = {
+                "pixel_values": torch.empty(2, 3, 64, 64, dtype=lower),
+                "labels": torch.zeros(2, dtype=torch.long),
+            }
+        else:
+            inputs = {
+                "input_ids": torch.zeros(2, 32, dtype=torch.long),
+                "labels": torch.zeros(2, 32, dtype=torch.long),
+            }
+        if precision.startswith("amp-"):
+            with autocast(precision.removeprefix("amp-")):
+                loss = model(**inputs)["loss"]
+        else:
+            loss = model(**inputs)["loss"]
+        loss.backward()
+        del inputs, loss
+        gradients = {
+            p.grad.untyped_storage()._cdata: p.grad.untyped_storage().nbytes()
+            for p in model.parameters()
+            if p.grad is not None
+        }
+        assert all(p.grad.dtype == p.dtype for p in model.parameters() if p.grad is not None)
+        large = sum(size for size in gradients.values() if size > 64)
+        return storages.live_bytes - before - large, storages.take()
+
+    left, made = traced(act)
+    assert left == 0
+    # Half precision goes to flash attention; fp32, and a bias on the scores, do not.
+    efficient = name == "t5" or precision == "fp32"
+    kernel = "efficient" if efficient else "flash"
+    assert any(op == f"_scaled_dot_product_{kernel}_attention" for op, _, _ in made) or (
+        name == "qwen2" and precision == "fp32"  # grouped queries in fp32: no fused kernel
+    )

@@ -225,27 +225,35 @@ def _math(
     scale: float | None,
     enable_gqa: bool,
 ) -> Any:
-    """``_scaled_dot_product_attention_math``, which computes half precision in fp32."""
+    """``_scaled_dot_product_attention_math``, which computes half precision in fp32.
+
+    As there, the copies in fp32 live until the return, and the weights are cast, too.
+    """
     dtype = query.dtype
+    single = query, key, value
     if dtype in (torch.float16, torch.bfloat16):
-        query, key, value = query.float(), key.float(), value.float()
+        single = query.float(), key.float(), value.float()
     factor = (scale or query.shape[-1] ** -0.5) ** 0.5
-    query = query * factor
+    scaled = single[0] * factor
     if is_causal:
         mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-        mask = _additive(mask, query.dtype)
+        mask = _additive(mask, scaled.dtype)
+    _, keys, values = single
     if enable_gqa and query.shape[-3] != key.shape[-3]:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
-        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    scores = query @ (key.transpose(-2, -1) * factor)
+        keys = keys.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        values = values.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    scores = scaled @ (keys.transpose(-2, -1) * factor)
     if mask is not None:
         scores.add_(mask)
     weights = torch._safe_softmax(scores, -1)
-    masked = torch.empty(scores.shape, dtype=torch.bool)
-    del masked, scores
+    infinite = torch.empty(scores.shape, dtype=torch.bool)
+    del infinite, scores
     if dropout_p > 0:
         weights = torch.dropout(weights, dropout_p, True)
-    return (weights @ value).to(dtype)
+    out = (weights @ values).to(dtype)
+    cast = weights.to(dtype)
+    del cast
+    return out
 
 
 def flash_attention_forward(

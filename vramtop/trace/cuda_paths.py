@@ -51,24 +51,51 @@ def cuda_paths(workload: Workload) -> Iterator[None]:
 
 @contextmanager
 def _values_that_are_known() -> Iterator[None]:
-    """Let transformers see that no row holds several sequences, as it does on a GPU.
+    """Let transformers see on fake tensors what it would see in the values of a GPU's.
 
-    Fake tensors have no values to ask, so that it would mask each attention in full.
+    No row holds several sequences and none is padded; without asking it would take neither for
+    granted and mask each attention in full.
     """
-    masks = sys.modules.get("transformers.masking_utils")
-    find = getattr(masks, "find_packed_sequence_indices", None)
-    if masks is None or find is None:
-        yield
-        return
-
-    def found_none(position_ids: Any) -> None:
-        find(position_ids)
-
-    masks.find_packed_sequence_indices = found_none  # type: ignore[attr-defined]
+    masks: Any = sys.modules.get("transformers.masking_utils")
+    before = {name: getattr(masks, name) for name in _ASK_VALUES if hasattr(masks, name)}
+    for name, function in before.items():
+        setattr(masks, name, _ASK_VALUES[name](function))
     try:
         yield
     finally:
-        masks.find_packed_sequence_indices = find  # type: ignore[attr-defined]
+        for name, function in before.items():
+            setattr(masks, name, function)
+
+
+def _none_packed(find: Any) -> Any:
+    def found_none(position_ids: Any) -> None:
+        find(position_ids)
+
+    return found_none
+
+
+def _none_padded(ignore: Any) -> Any:
+    def ignore_full(_padding_mask: Any, *args: Any, **kwargs: Any) -> Any:
+        return ignore(None, *args, **kwargs)
+
+    return ignore_full
+
+
+def _all_true(_all: Any) -> Any:
+    def true(tensor: Any) -> bool:
+        tensor.sum()
+        return True
+
+    return true
+
+
+_ASK_VALUES = {
+    "find_packed_sequence_indices": _none_packed,
+    "_ignore_causal_mask_sdpa": _none_padded,
+    "_ignore_bidirectional_mask_sdpa": _none_padded,
+    "fast_all": _all_true,
+}
+"""Functions of ``transformers.masking_utils`` and what makes one that knows the answer."""
 
 
 def _dropout(tensor: Any, p: float, train: bool) -> Any:
