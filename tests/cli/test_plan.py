@@ -129,3 +129,22 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], arguments: str, words: st
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["plan", "--help"]) == 0
     assert "example: vramtop plan" in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_nothing_behind(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    from vramtop.estimator import plan as planning
+
+    def interrupted(*_: object, progress: Any, **__: object) -> None:
+        progress("searching", 0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(planning, "search", interrupted)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run_command(["plan", "gpt2", "--gpu", "4090", *FORM]) == 130
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error == "\r\x1b[Ksearching  50%\r\x1b[K"
