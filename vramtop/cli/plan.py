@@ -20,8 +20,8 @@ from .workload_options import (
 
 if TYPE_CHECKING:
     from ..estimator.plan import Plan, Wish
-    from ..estimator.result import Method, Predictor
-    from ..estimator.workload import Device, Workload
+    from ..estimator.result import Predictor
+    from ..estimator.workload import Workload
 
 NAME = "plan"
 HELP = (
@@ -117,7 +117,7 @@ def _plan(wish: Wish, method: str, progress: _Progress) -> Plan:
     from ..estimator import plan as planning
     from ..estimator.checks import validate
     from ..estimator.closed import predictor as closed_form
-    from ..estimator.judge import usable_bytes
+    from ..estimator.judge import fits_below_bytes, usable_bytes
     from ..predict import predictor
 
     device = wish.workload.device
@@ -138,8 +138,8 @@ def _plan(wish: Wish, method: str, progress: _Progress) -> Plan:
     numbers = planning.numbers_of(wish.workload, by_formula)
     found = planning.search(
         wish,
-        # What the closed form is unsure of, the trace settles.
-        limit_bytes=usable_bytes(device) if closely else _limit_bytes(device, "closed-form"),
+        # What the closed form is unsure of, the trace settles afterwards.
+        limit_bytes=usable_bytes(device) if closely else fits_below_bytes(device, "closed-form"),
         predictor_of=by_formula,
         numbers=numbers,
         progress=progress,
@@ -147,16 +147,8 @@ def _plan(wish: Wish, method: str, progress: _Progress) -> Plan:
     if not closely:
         reason = "" if why_no_trace is None else f": {why_no_trace}"
         return replace(found, notes=(*found.notes, f"memory by the closed form{reason}"))
-    traced = replace(found, limit_bytes=_limit_bytes(device, "trace"))
+    traced = replace(found, limit_bytes=fits_below_bytes(device, "trace"))
     return planning.recheck(traced, by_trace, numbers, progress)
-
-
-def _limit_bytes(device: Device, method: Method) -> int:
-    """The most that certainly fits, by the method's errors."""
-    from ..estimator.judge import UNCERTAINTY, usable_bytes
-
-    _, above = UNCERTAINTY[method]
-    return int(usable_bytes(device) / (1 + above))
 
 
 def _why_no_trace() -> str | None:

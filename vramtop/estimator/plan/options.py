@@ -15,8 +15,10 @@ def options(workload: Workload) -> tuple[str, ...]:
     ]
     if workload.compute_dtype is not None:
         said.append(f"--compute-dtype {workload.compute_dtype}")
+    if workload.double_quantization:
+        said.append("--double-quant")
     said.append(f"--optimizer {workload.optimizer}")
-    if workload.optimizer_implementation in ("fused", "foreach"):
+    if workload.optimizer_implementation is not None:
         said.append(f"--{workload.optimizer_implementation}")
     said.append(f"--attention {workload.attention}")
     if workload.checkpointing != "none":
@@ -51,6 +53,8 @@ def _spread(workload: Workload) -> list[str]:
     ):
         if value != plain:
             said.append(f"{option} {value}")
+    if parallel.shard_gpus is not None:
+        said.append(f"--shard-gpus {parallel.shard_gpus}")
     if parallel.sequence:
         said.append("--sp")
     if parallel.micro_batches is not None:

@@ -241,6 +241,7 @@ def workload_of(
         batch=batch,
         precision=arithmetic.precision,
         compute_dtype=_compute_dtype(base, arithmetic),
+        double_quantization=base.double_quantization and arithmetic.precision == "nf4",
         optimizer=arithmetic.optimizer,
         optimizer_implementation=implementation,
         checkpointing=checkpointing,
