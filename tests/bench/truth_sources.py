@@ -95,7 +95,7 @@ def litgpt_training(record: Record) -> Translation:
         checkpointing="full" if several > 1 else "none",
         lora=_litgpt_lora(record),
         grad_accumulation=8,
-        stack="litgpt",
+        stack="litgpt" if record["source"] == "LitGPT config_hub" else "lit-gpt",
         parallel=Parallel(gpus=several, zero=3) if several > 1 else Parallel(),
         device=device(record["gpu"]),
     )
@@ -188,7 +188,11 @@ def torchtune(record: Record) -> Translation:
 
 
 def torchtitan(record: Record) -> Translation:
-    """benchmarks/llama3_h100_202412_torchtitan.md: the eager rows."""
+    """benchmarks/llama3_h100_202412_torchtitan.md: the eager rows.
+
+    FSDP2 with fp32 shards gathered in bf16 and reduced in fp32 is what ``sharding`` composes of
+    autocast.
+    """
     if "float8" in record["dtype"]:
         return "float8 products under torch.compile"
     gpus = int(record["gpus"])
@@ -196,7 +200,7 @@ def torchtitan(record: Record) -> Translation:
         model("llama-3.1-8b"),
         batch=int(record["micro_batch"]),
         sequence=int(record["seq_len"]),
-        precision="bf16",
+        precision="amp-bf16",
         checkpointing="selective",
         stack="torchtitan",
         parallel=Parallel(gpus=gpus, zero=3),

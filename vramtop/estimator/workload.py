@@ -34,7 +34,7 @@ OPTIMIZERS: Final = (
 OptimizerImplementation = Literal["foreach", "fused", "forloop"]
 ATTENTIONS: Final = ("sdpa", "flash", "eager")
 CHECKPOINTINGS: Final = ("none", "full", "selective")
-STACKS: Final = ("plain", "hf-trainer", "litgpt", "torchtune", "torchtitan", "megatron")
+STACKS: Final = ("plain", "hf-trainer", "litgpt", "lit-gpt", "torchtune", "torchtitan", "megatron")
 """Whose training loop runs the model. ``plain``: the loop of the tutorials, which keeps
 ``outputs`` until the next forward. ``hf-trainer``: transformers.Trainer, which drops them before
 backward. The others differ in the ways that ``stacks`` declares, each with its source."""

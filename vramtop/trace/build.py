@@ -54,7 +54,7 @@ def build(workload: Workload, *, whole: bool = False) -> Built:
     """
     if workload.model.entry is not None:
         return _from_entry(workload.model.entry)
-    if workload.stack == "litgpt":
+    if workload.stack in ("litgpt", "lit-gpt"):
         return _from_litgpt(workload, whole=whole)
     return _from_config(workload, whole=whole)
 
@@ -110,11 +110,10 @@ def _from_litgpt(workload: Workload, *, whole: bool) -> Built:
     from .stacks import litgpt
 
     depth = litgpt.depth(workload)
-    traced = depth if whole else traced_depth(depth)
-    module, step = litgpt.build(
-        workload, traced, double_quantized=workload.double_quantization
-    )
-    return Built(module, _stacks(module, depth, traced, 1), step=step, complete=True)
+    period = litgpt.period(workload)
+    traced = depth if whole else traced_depth(depth, period)
+    module, step = litgpt.build(workload, traced, double_quantized=workload.double_quantization)
+    return Built(module, _stacks(module, depth, traced, period), step=step, complete=True)
 
 
 def _make(auto: Any, config: Any, workload: Workload, attention: str) -> Any:

@@ -1,6 +1,6 @@
 """LitGPT: its model and its fine-tuning loop, as they use memory.
 
-Sources: litgpt/model.py, lora.py, finetune/lora.py, finetune/full.py, utils.py (0.3 to 0.4) and
+Sources: litgpt/model.py, lora.py, finetune/lora.py, finetune/full.py, utils.py (0.3) and
 lightning/fabric/wrappers.py. What differs from transformers:
 
 - queries, keys and values are one product, and attention's values stay a view of it;
@@ -9,8 +9,9 @@ lightning/fabric/wrappers.py. What differs from transformers:
 - bitsandbytes replaces every linear layer, the head too, and keeps inputs (``litgpt_linear``);
 - Fabric makes the logits fp32 when they leave the model; fine-tuning with LoRA makes logits and
   loss in pieces of 128 tokens, but all pieces live until the end of backward;
-- the logits of a batch live until the next batch's are there. The peak is the longest batch's,
-  and the batch before it is taken to be short.
+- the loop's ``logits`` and ``loss`` live until the next batch's are there; with bitsandbytes'
+  layers the old loss holds all their inputs. The stack "lit-gpt" is the repository of 2023, whose
+  scripts take the longest sample first: there is no batch of that length before it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch.nn import functional
 
 from ...errors import UsageError
 from ...estimator.workload import Workload
-from .litgpt_linear import LoraLinear, LoraQkvLinear, forget, linear
+from .litgpt_linear import LoraLinear, LoraQkvLinear, kept_inputs, linear
 from .litgpt_shape import LitShape, lit_shape
 
 HEAD_CHUNK: Final = 128
@@ -87,25 +88,32 @@ def _storage(workload: Workload, double_quantized: bool) -> str | None:
 def _train_adapters(module: Any, batch: int, sequence: int) -> Any:
     """finetune/lora.py: forward and loss of one micro-batch, in pieces."""
     tokens, targets = _batch(batch, sequence)
-    module.held = None
-    forget(module)
+    before = module.begin()
     logits = module(tokens, HEAD_CHUNK)
     logits = [piece.float() for piece in logits]
-    logits[-1] = logits[-1][..., :-1, :]
     module.held = logits
-    return _loss(logits, targets[..., 1:].split(logits[0].size(1), dim=1), targets)
+    logits[-1] = logits[-1][..., :-1, :]
+    loss = _loss(logits, targets[..., 1:].split(logits[0].size(1), dim=1), targets)
+    del before
+    return loss
 
 
 def _train_all(module: Any, batch: int, sequence: int) -> Any:
-    """finetune/full.py: logits in one, the loss in pieces."""
+    """finetune/full.py: logits in one, the loss in pieces.
+
+    A piece is 128 tokens of the flattened batch; here of every sample, so that there are as many
+    for any batch. Their sum is the same.
+    """
     tokens, targets = _batch(batch, sequence)
-    module.held = None
+    before = module.begin()
     logits = module(tokens)
     logits = logits.float()
     module.held = logits
     flat = logits[..., :-1, :].reshape(-1, logits.size(-1))
     wanted = targets[..., 1:].reshape(-1)
-    return _loss(flat.split(HEAD_CHUNK), wanted.split(HEAD_CHUNK), targets)
+    loss = _loss(flat.split(HEAD_CHUNK * batch), wanted.split(HEAD_CHUNK * batch), targets)
+    del before
+    return loss
 
 
 def _loss(logits: Any, targets: Any, all_targets: Any) -> Any:
@@ -150,7 +158,7 @@ class Gpt(nn.Module):  # type: ignore[misc]
             {
                 "wte": nn.Embedding(shape.vocabulary, shape.hidden),
                 "h": nn.ModuleList(_Block(shape, make, i) for i in range(depth)),
-                "ln_f": _norm(shape),
+                "ln_f": make.norm(shape),
             }
         )
         length = workload.sequence + workload.new_tokens
@@ -158,9 +166,18 @@ class Gpt(nn.Module):  # type: ignore[misc]
             table = torch.empty(length, shape.rotary, dtype=torch.float32)
             self.register_buffer(name, table, persistent=False)
         self.checkpointed = False
+        self.longest_first = workload.stack == "lit-gpt"
         self.held: Any = None
         """The logits of the last batch, which the loop's variable keeps alive."""
         self.cached = False
+
+    def begin(self) -> Any:
+        """A batch begins; what is returned is what the loss before it holds."""
+        kept = kept_inputs(self)
+        if self.longest_first:
+            self.held = None
+            kept.clear()
+        return kept
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
         """Recompute every block in backward, as Fabric's activation_checkpointing_policy does."""
@@ -209,6 +226,13 @@ class _Maker:
         self.storage = storage
         self.targets = targets
         self.lora = workload.lora
+        self.wide_norms = workload.stack == "lit-gpt"
+
+    def norm(self, shape: LitShape) -> Any:
+        """A norm over the hidden size."""
+        if shape.rms_norm:
+            return _RmsNorm(shape, self.wide_norms)
+        return nn.LayerNorm(shape.hidden)
 
     def __call__(self, target: str, inputs: int, outputs: int, bias: bool) -> Any:
         if self.lora is None:
@@ -233,35 +257,33 @@ class _Maker:
         )
 
 
-def _norm(shape: LitShape) -> Any:
-    return _RmsNorm(shape) if shape.rms_norm else nn.LayerNorm(shape.hidden)
-
-
 class _RmsNorm(nn.Module):  # type: ignore[misc]
-    def __init__(self, shape: LitShape) -> None:
+    """Normalises in fp32; litgpt 0.3 then scales in the model's dtype, lit-gpt in fp32."""
+
+    def __init__(self, shape: LitShape, wide: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape.hidden))
         self.unit_offset = shape.unit_offset
+        self.wide = wide
 
     def forward(self, x: Any) -> Any:
         dtype = x.dtype
         x = x.float()
-        mean = torch.mean(x * x, dim=-1, keepdim=True)
-        normed = x * torch.rsqrt(mean + 1e-5)
+        normed = x * torch.rsqrt(torch.mean(x * x, dim=-1, keepdim=True) + 1e-5)
         weight = 1 + self.weight if self.unit_offset else self.weight
-        return (normed * weight.float()).to(dtype)
+        return (normed * weight.float()).to(dtype) if self.wide else normed.to(dtype) * weight
 
 
 class _Block(nn.Module):  # type: ignore[misc]
     def __init__(self, shape: LitShape, make: _Maker, index: int) -> None:
         super().__init__()
         self.parallel = shape.parallel
-        self.norm_1 = _norm(shape)
+        self.norm_1 = make.norm(shape)
         self.attn = _Attention(shape, make, index)
-        self.norm_2: Any = None if shape.one_norm else _norm(shape)
+        self.norm_2: Any = None if shape.one_norm else make.norm(shape)
         self.mlp = _Mlp(shape, make)
-        self.post_attention_norm = _norm(shape) if shape.post_norms else nn.Identity()
-        self.post_mlp_norm = _norm(shape) if shape.post_norms else nn.Identity()
+        self.post_attention_norm = make.norm(shape) if shape.post_norms else nn.Identity()
+        self.post_mlp_norm = make.norm(shape) if shape.post_norms else nn.Identity()
 
     def forward(self, x: Any, cos: Any, sin: Any, mask: Any) -> Any:
         normed = self.norm_1(x)

@@ -22,7 +22,7 @@ class _FourBitProduct(torch.autograd.Function):  # type: ignore[misc]
     """MatMul4Bit of bitsandbytes 0.41 and 0.42: keeps its input although no gradient needs it.
 
     It is kept as an attribute of the node, which backward does not clear: it lives as long as
-    the loss, thus until the next batch's; ``forget`` is that moment.
+    the loss, thus until the next batch's is there.
     """
 
     @staticmethod
@@ -74,11 +74,14 @@ class FourBitLinear(nn.Module):  # type: ignore[misc]
         return _FourBitProduct.apply(x, self)
 
 
-def forget(module: Any) -> None:
-    """Let go of the inputs that a batch's loss has kept."""
+def kept_inputs(module: Any) -> list[Any]:
+    """The inputs that the last batch's loss holds; the layers hold them no more."""
+    kept = []
     for child in module.modules():
         if isinstance(child, FourBitLinear):
-            child.kept.clear()
+            kept += child.kept
+            child.kept = []
+    return kept
 
 
 def linear(inputs: int, outputs: int, bias: bool, storage: str | None) -> Any:
