@@ -125,7 +125,12 @@ def _gemma3(c: Config) -> Shape:
 
 def _phi3(c: Config) -> Shape:
     names = Names(qkv="qkv_proj", gate_up="gate_up_proj", default_targets=("qkv_proj",))
-    return replace(_mistral(c), names=names, residual_dropout=float(c.get("resid_pdrop", 0.0)))
+    return replace(
+        _mistral(c),
+        names=names,
+        rope_concatenates=True,
+        residual_dropout=float(c.get("resid_pdrop", 0.0)),
+    )
 
 
 def _smollm3(c: Config) -> Shape:
@@ -141,11 +146,12 @@ def _stablelm(c: Config) -> Shape:
         qkv_bias=bool(c.get("use_qkv_bias", False)),
         o_bias=False,
         qk_norm="head" if c.get("qk_layernorm", False) else "",
+        rope_concatenates=True,
     )
 
 
 def _olmo2(c: Config) -> Shape:
-    return replace(_llama(c), block="reordered", qk_norm="whole")
+    return replace(_llama(c), norm="gemma", block="reordered", qk_norm="whole")
 
 
 def _deepseek_v3(c: Config) -> Shape:
@@ -183,6 +189,7 @@ def _phi(c: Config) -> Shape:
         o_bias=True,
         mlp_bias=True,
         head_bias=True,
+        rope_concatenates=True,
         residual_dropout=float(c.get("resid_pdrop", 0.0)),
         embedding_dropout=float(c.get("embd_pdrop", 0.0)),
     )
@@ -286,6 +293,7 @@ def _gpt_neox(c: Config) -> Shape:
         qkv_bias=bias,
         o_bias=bias,
         mlp_bias=True,
+        rope_concatenates=True,
         residual_dropout=float(c.get("hidden_dropout", 0.0)),
         embedding_dropout=float(c.get("hidden_dropout", 0.0)),
     )
@@ -327,6 +335,7 @@ def _falcon(c: Config) -> Shape:
         rope=not c.get("alibi", False),
         softmax_fp32=False,
         qkv_copied=new,
+        broadcast_heads=kv_heads < heads and not new,
         tied=bool(c.get("tie_word_embeddings", True)),
         max_sequence=int(c.get("max_position_embeddings", 2048)),
         residual_dropout=float(c.get("hidden_dropout", 0.0)),
@@ -393,6 +402,7 @@ def _vit(c: Config) -> Shape:
     return replace(
         _bert({**c, "vocab_size": 0, "max_position_embeddings": 0}),
         block="pre",
+        softmax_fp32=True,
         qkv_bias=bool(c.get("qkv_bias", True)),
         positions=image.tokens,
         max_sequence=0,
@@ -426,7 +436,9 @@ def _t5(c: Config) -> Shape:
         names=replace(names, default_targets=("q", "v")),
         gated=projection.startswith("gated"),
         activation="gelu_new" if projection.startswith("gated") else projection,
+        norm="t5",
         rope=False,
+        softmax_fp32=False,
         tied=bool(c.get("tie_word_embeddings", True)),
         embedding_dropout=dropout,
         residual_dropout=dropout,

@@ -117,8 +117,10 @@ def _attention(
         heads=s.heads / t.tensor,
         out_size=local_q,
         repeated=(local_q, local_q),
-        eager=t.attention == "eager" or s.eager_only,
+        eager=t.attention == "eager" or s.eager_only or s.broadcast_heads,
         softmax_fp32=s.softmax_fp32,
+        safe_softmax=s.broadcast_heads and t.attention != "eager",
+        copied=s.rope_concatenates,
         products_fp32=s.products_fp32,
         softcap=s.attention_softcap,
         dropout=s.attention_dropout,
@@ -154,6 +156,7 @@ def _latent_attention(t: Tape, s: Shape, x: Value) -> Value:
         repeated=(local * s.head_dim, local * latent.value),
         eager=t.attention == "eager",
         softmax_fp32=True,
+        copied=True,
     )
     return t.linear(out, "o_proj", s.hidden, v_size, split="columns")
 

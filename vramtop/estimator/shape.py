@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-NormKind = Literal["llama", "gemma", "layer"]
-"""``llama`` and ``gemma``: RMS norms that compute in fp32 and multiply before or after the cast
+NormKind = Literal["llama", "t5", "gemma", "layer"]
+"""``llama``, ``t5`` and ``gemma``: RMS norms that compute in fp32 and multiply before or after the cast
 back; ``layer``: torch's layer_norm."""
 BlockKind = Literal["pre", "post", "reordered", "sandwich", "parallel", "parallel-2"]
 """Where the norms of a layer are: before each part, after each residual sum (BERT), after each
@@ -96,6 +96,11 @@ class Shape:
     mlp_bias: bool = False
     qk_norm: Literal["", "head", "whole"] = ""
     rope: bool = True
+    rope_concatenates: bool = False
+    """Rotated and other parts of a head are joined: queries then lie head by head in memory, the
+    output of flash attention like them, and it is copied for the next linear layer."""
+    broadcast_heads: bool = False
+    """SDPA is given fewer key heads than query heads (Falcon): no fused kernel takes them."""
     qkv_copied: bool = False
     """The parts of a fused projection are copied out of it (else they are views that keep it)."""
     softmax_fp32: bool = True

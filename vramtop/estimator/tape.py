@@ -9,6 +9,7 @@ layers register their weights too, so that one description gives parameters and 
     linear                  its input, unless the weight is frozen or quantised; under autocast the
                             cast copy, one for each linear
     RMS norm (Llama)        input in fp32, the normed value in the model's dtype, rsqrt
+    RMS norm (T5)           as Llama's, and the input
     RMS norm (Gemma)        input in fp32, the normed value in fp32, rsqrt
     layer norm              its input (fp32 under autocast), mean and rstd
     SiLU, GELU              their input
@@ -185,6 +186,8 @@ class Tape:
             if not self.frozen:
                 self.save(normed)
             return Value(x.size, x.width)
+        if kind == "t5":
+            self.save(x)
         rounded = self.cast(normed, x.width)
         if not self.frozen:
             self.save(rounded)
@@ -234,6 +237,8 @@ class Tape:
         eager: bool,
         softmax_fp32: bool,
         products_fp32: bool = False,
+        safe_softmax: bool = False,
+        copied: bool = False,
         softcap: bool = False,
         dropout: float = 0.0,
         keys: int | None = None,
@@ -244,18 +249,24 @@ class Tape:
             for value in (q, k, v):
                 self.save(self.cast(value, width))
             self.save(Value(heads, 4))
-            out = Value(out_size, width)
-            return self.save(out)
+            out = self.save(Value(out_size, width))
+            return Value(out_size, width) if copied else out
         scores = heads * (keys or self.sequence)
         product_width = width if self.autocast or not products_fp32 else 4
-        self.save(self.cast(q, product_width))
+        self.save(Value(repeated[0], product_width))
         key = self.cast(k, product_width)
         self.save(key if key.size == repeated[0] else Value(repeated[0], product_width))
         if softcap:
             self.save(Value(scores, width))
+        # Autocast takes a softmax in fp32, but not inside of SDPA.
         wide = softmax_fp32 or products_fp32 or bool(self.autocast)
+        wide = wide and not safe_softmax
         probabilities = self.save(Value(scores, 4 if wide else width))
         weights = self.cast(probabilities, width)
+        if safe_softmax:
+            # SDPA's unfused form: rows of nothing but minus infinity are looked for and zeroed.
+            self.save(Value(scores, 1))
+            weights = Value(scores, width)
         if dropout > 0 and self.training:
             self.save(Value(scores, 1))
             weights = Value(scores, width)
