@@ -81,13 +81,8 @@ def judge(
             verdict = "tight"
             footprint = dataclasses.replace(footprint, notes=(*footprint.notes, _GIVES_BACK))
         largest = max_batch(predictor.process_bytes, usable)
-        safe = max_batch(
-            lambda batch: (
-                uncertainty_of(footprint.method, predictor.process_bytes(batch)).high_bytes
-            ),
-            usable,
-            most=largest,
-        )
+        surely = fits_below_bytes(device, footprint.method)
+        safe = max_batch(predictor.process_bytes, surely, most=largest)
     return Estimate(
         workload=workload,
         footprint=footprint,
@@ -120,6 +115,15 @@ def verdict_of(uncertainty: Uncertainty, usable: int) -> Verdict:
     if uncertainty.high_bytes <= usable:
         return "fits"
     return "oom" if uncertainty.low_bytes > usable else "tight"
+
+
+def fits_below_bytes(device: Device, method: Method) -> int:
+    """The most process bytes by a method whose verdict on the device is ``fits``."""
+    usable = usable_bytes(device)
+    most = int(usable / (1 + UNCERTAINTY[method][1]))
+    while uncertainty_of(method, most + 1).high_bytes <= usable:
+        most += 1
+    return most
 
 
 def _survives(predictor: Predictor, batch: int, usable: int) -> bool:
