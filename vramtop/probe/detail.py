@@ -237,8 +237,11 @@ def why_not(torch: Any) -> str | None:
         return "the program has a TorchDispatchMode of its own on"
     if torch.autograd._profiler_enabled():
         return "torch.profiler is running"
-    if any(_is_nearly_full(torch, index) for index in _devices_in_use(torch)):
-        return "the GPU is nearly full, and looking at operations needs some room"
+    try:
+        if any(_is_nearly_full(torch, index) for index in _devices_in_use(torch)):
+            return "the GPU is nearly full, and looking at operations needs some room"
+    except Exception:  # a pluggable allocator counts nothing
+        return "how full the GPU is cannot be told, and looking at operations needs some room"
     modes = sys.modules.get("torch.utils._python_dispatch")
     knows = hasattr(getattr(modes, "TorchDispatchMode", None), "ignore_compile_internals")
     if not knows and "torch._dynamo" in sys.modules:

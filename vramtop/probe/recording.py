@@ -30,7 +30,7 @@ from .replay import (
     settle,
     undo_detours,
 )
-from .segments import HISTORY_IS_RECORDED, read
+from .segments import HISTORY_IS_RECORDED, NO_SEGMENTS, read
 
 MAX_OPERATIONS = 120_000
 """Of one recording (a step of a 32-layer LLaMA with AdamW has 25,000): bounds time and memory."""
@@ -196,7 +196,11 @@ class Recording:
         ledger = self.recorder.ledger
         maps = {}
         for device in {device for device in ledger.devices if device.type == "cuda"}:
-            segments = read(self._torch, device.index)
+            try:
+                segments = read(self._torch, device.index)
+            except Exception:  # there are several such allocators, each with words of its own
+                self.notes.append(NO_SEGMENTS)
+                continue
             if segments is None:
                 self.notes.append(HISTORY_IS_RECORDED)
             else:

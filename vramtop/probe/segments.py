@@ -17,6 +17,8 @@ HISTORY_IS_RECORDED = (
     "no segment map: this torch can only give it together with the recorded memory history"
 )
 """Why ``read`` gives None, for the user."""
+NO_SEGMENTS = "no segment map: this allocator tells of none"
+"""Why ``read`` raises, for the user."""
 
 _STATES = {"active_allocated": "allocated", "inactive": "free"}
 """All else is memory that the program has freed and a stream still uses: active_pending_free, or

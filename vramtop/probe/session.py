@@ -164,7 +164,7 @@ class Session:
     def _points(self) -> dict[str, Point]:
         now = time.time()
         step, boundary = self.observer.step(), self.observer.boundary()
-        counts, allocators = self.observer.totals(), self._allocator.read()
+        counts, allocators = self.observer.totals(), self._allocators()
         points = {}
         for device in {**counts, **allocators}:
             counters = allocators.get(device, (None, None))[1]

@@ -18,10 +18,11 @@ _COUNTED = 3
 _BUFFER = len(TENSOR_FIELDS)
 _PARTS = {"autocast_cache": "activation", "kv_cache": "activation", "recomputed": "autograd_detail"}
 _VOLATILE = (
-    *("temporary", "autograd_detail", "activation", "input", "unknown"),
-    *("gradient", "optimizer_state", "parameter"),
+    *("temporary", "autograd_detail", "activation", "input"),
+    *("gradient", "unknown", "optimizer_state", "parameter"),
 )
-"""In which order bytes have gone if less is allocated now than at the last boundary."""
+"""In which order bytes have gone if less is allocated now than at the last boundary: zero_grad
+passes none, and what is of no model or step stays longer than gradients."""
 
 
 def join(counts: list[int], recorded: Sizes | None) -> OpenSizes:

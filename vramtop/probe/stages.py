@@ -181,7 +181,11 @@ class Stages:
         if hasattr(torch, "cuda"):
             if self._reader is None:
                 self._reader = AllocatorReader(torch)
-            for device, (_, counters) in self._reader.read().items():
+            try:
+                found = self._reader.read()
+            except Exception:  # a pluggable allocator counts nothing; the RSS is told all the same
+                found = {}
+            for device, (_, counters) in found.items():
                 levels[device] = (counters["allocated_bytes"], counters["peak_allocated_bytes"])
         return levels
 
