@@ -24,16 +24,24 @@ _FORWARDS: Final = ("forward", "generate")
 class _Group:
     """Parameters that are gathered together: a layer's, or the root's."""
 
-    gathered_bytes: int = 0
-    """Of its whole parameters in the dtype in which they are gathered."""
-    parameters: int | None = None
-    """Number of the block of whole parameters while they are there."""
+    layer: int | None
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of each whole parameter in the dtype in which it is gathered."""
+    parameters: list[int] = field(default_factory=list)
+    """Numbers of the blocks of whole parameters while they are there."""
     buffer: int | None = None
     """Of the all-gather's output, from which whole parameters are copied, if fetched ahead."""
     pending: dict[int, int] = field(default_factory=dict)
-    """Gradients not yet reduced: the number of the shard to the number of the whole."""
+    """Gradients not yet reduced: number in the old timeline to that of the whole one here."""
     reduced: set[int] = field(default_factory=set)
-    """Numbers of the shards that are there."""
+    """Gradients, by their number in the old timeline, of which there is a shard."""
+    shard: int | None = None
+    """Number of the block of all those shards."""
+
+    @property
+    def gathered_bytes(self) -> int:
+        """Of all its whole parameters."""
+        return sum(self.sizes)
 
 
 def fully_shard(timeline: Timeline, workload: Workload) -> Timeline:
@@ -53,20 +61,22 @@ class _Sharding:
         self._shards = workload.parallel.shards
         self._reshards = workload.parallel.zero == 3
         self._halved = workload.autocast_dtype is not None
-        self._root = _Group()
+        self._root = _Group(None)
         self._groups: dict[int | None, _Group] = {None: self._root}
         for block in timeline.blocks:
             if block.category == "parameter":
-                group = self._groups.setdefault(block.layer, _Group())
-                group.gathered_bytes += self._computed(block)
+                group = self._groups.setdefault(block.layer, _Group(block.layer))
+                group.sizes.append(self._computed(block))
         self._casts = self._cast_weights() if self._halved else frozenset()
         in_step = blocks_of_steps(timeline)
         self._new = Rewriter(
             divided(block, self._shards)
-            if number in in_step or block.category in ("parameter", "gradient")
+            if number in in_step or block.category == "parameter"
             else block
             for number, block in enumerate(timeline.blocks)
         )
+        self._kept: set[int] = set()
+        """What a later micro-batch has made and adds to a shard: not released by autograd."""
         self._phase = ""
         self._at: _Group | None = None
         """The layer that is at work."""
@@ -124,19 +134,45 @@ class _Sharding:
         block = self._old.blocks[number]
         if block.category not in ("workspace", "input"):
             self._visit(None if block.layer is None else self._groups.get(block.layer))
-        if block.category != "gradient" or self._phase != "backward":
+        if self._phase != "backward":
             self._new.allocate(number)
+        elif block.category == "gradient":
+            whole = replace(block, base_bytes=self._computed(block))
+            self._owner(block).pending[number] = self._new.add(whole)
+        else:
+            self._new.allocate(number)
+            self._keep_later(number)
+
+    def _keep_later(self, number: int) -> None:
+        """Take what a later micro-batch adds to a gradient for that gradient, not yet reduced."""
+        block, group = self._old.blocks[number], self._owner(self._old.blocks[number])
+        if block.slope_bytes or not group.reduced:
             return
-        whole = replace(block, base_bytes=self._computed(block))
-        self._owner(block).pending[number] = self._new.add(whole)
+        for gradient in group.reduced - group.pending.keys():
+            made = self._old.blocks[gradient]
+            same = made.module.rpartition(".")[0] == block.module
+            if same and self._computed(made) == block.base_bytes:
+                group.pending[gradient] = number
+                self._kept.add(number)
+                return
 
     def _release(self, number: int) -> None:
         block = self._old.blocks[number]
-        if block.category == "gradient":
-            group = self._owner(block)
-            group.reduced.discard(number)
-            number = group.pending.pop(number, number)
-        self._new.release(number)
+        if number in self._kept:
+            self._kept.remove(number)
+        elif block.category != "gradient":
+            self._new.release(number)
+        else:
+            self._release_gradient(self._owner(block), number)
+
+    def _release_gradient(self, group: _Group, number: int) -> None:
+        whole = group.pending.pop(number, None)
+        if whole is not None:
+            self._new.release(whole)
+        group.reduced.discard(number)
+        if not group.reduced and group.shard is not None:
+            self._new.release(group.shard)
+            group.shard = None
 
     def _owner(self, block: BlockInfo) -> _Group:
         return self._groups.get(block.layer, self._root)
@@ -184,13 +220,13 @@ class _Sharding:
                 self._before_backward(group)
 
     def _before_forward(self, group: _Group) -> None:
-        if group.parameters is not None or not group.gathered_bytes:
+        if group.parameters or not group.sizes:
             return
-        buffer = self._add(group.gathered_bytes, "temporary", "fsdp::all_gather")
+        buffer = self._gather(group)
+        self._unshard(group)
         if self._held is not None:
             self._new.release(self._held)
         self._held = buffer
-        group.parameters = self._add(group.gathered_bytes, "parameter", "fsdp::unshard")
 
     def _after_forward(self, group: _Group) -> None:
         self._ran.append(group)
@@ -200,7 +236,7 @@ class _Sharding:
     def _before_backward(self, group: _Group) -> None:
         self._fetch(group)
         if group.buffer is not None:
-            group.parameters = self._add(group.gathered_bytes, "parameter", "fsdp::unshard")
+            self._unshard(group)
             self._new.release(group.buffer)
             group.buffer = None
         if group in self._ran:
@@ -209,37 +245,49 @@ class _Sharding:
             self._fetch(self._ran[-1])
 
     def _fetch(self, group: _Group) -> None:
-        if group.parameters is None and group.buffer is None and group.gathered_bytes:
-            group.buffer = self._add(group.gathered_bytes, "temporary", "fsdp::all_gather")
+        if not group.parameters and group.buffer is None and group.sizes:
+            group.buffer = self._gather(group)
+
+    def _gather(self, group: _Group) -> int:
+        """The all-gather's output; a shard in another dtype is cast for it."""
+        if not self._halved:
+            return self._add(group, group.gathered_bytes, "temporary", "all_gather")
+        cast = self._add(group, group.gathered_bytes // self._shards, "temporary", "cast")
+        buffer = self._add(group, group.gathered_bytes, "temporary", "all_gather")
+        self._new.release(cast)
+        return buffer
+
+    def _unshard(self, group: _Group) -> None:
+        group.parameters = [self._add(group, size, "parameter", "unshard") for size in group.sizes]
 
     def _after_backward(self, group: _Group) -> None:
-        later: int | None = None
-        if group.reduced and not group.pending:
-            # A later micro-batch, whose gradients are added to the shards.
-            whole = sum(self._computed(self._old.blocks[number]) for number in group.reduced)
-            later = self._add(whole, "gradient", "fsdp::accumulate")
         self._reshard(group)
-        if group.pending or later is not None:
+        if group.pending:
             self._reduce(group)
-        if later is not None:
-            self._new.release(later)
 
     def _reshard(self, group: _Group) -> None:
-        if group.parameters is not None:
-            self._new.release(group.parameters)
-            group.parameters = None
+        for number in group.parameters:
+            self._new.release(number)
+        group.parameters = []
 
     def _reduce(self, group: _Group) -> None:
         if self._reducing is not None:
             self._new.release(self._reducing)
-        numbers = group.pending or group.reduced
-        size = sum(self._old.blocks[number].base_bytes for number in numbers)
-        self._reducing = self._add(size, "temporary", "fsdp::reduce_scatter")
-        for number, whole in group.pending.items():
+        size = sum(self._old.blocks[number].base_bytes for number in group.pending)
+        self._reducing = self._add(group, size, "temporary", "reduce_scatter")
+        # The last of the module's parameters, whose gradient comes first, is still referred to.
+        last, *others = group.pending.values()
+        for whole in others:
             self._new.release(whole)
-            self._new.allocate(number)
-            group.reduced.add(number)
+        shard = self._add(group, -(-size // self._shards), "gradient", "shard")
+        self._new.release(last)
+        if group.shard is None:
+            group.shard = shard
+        else:
+            self._new.release(shard)
+        group.reduced |= group.pending.keys()
         group.pending.clear()
 
-    def _add(self, size: int, category: str, operation: str) -> int:
-        return self._new.add(BlockInfo(size, 0, category, self._new.module, None, operation))
+    def _add(self, group: _Group, size: int, category: str, operation: str) -> int:
+        module, layer = self._new.module, group.layer
+        return self._new.add(BlockInfo(size, 0, category, module, layer, "fsdp::" + operation))

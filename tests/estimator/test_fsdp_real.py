@@ -1,0 +1,126 @@
+"""The composed FSDP timeline against the real FSDP2, allocation by allocation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vramtop.estimator.sharding import shard
+from vramtop.estimator.timeline import BlockInfo, Mark, Timeline
+from vramtop.estimator.workload import Model, Parallel, Workload
+
+pytest.importorskip("torch.distributed.fsdp", exc_type=ImportError)
+SCRIPT = Path(__file__).with_name("real_fsdp.py")
+KIB = 1 << 10
+LAYERS = 3
+SIZES = {"embedding": (1024, None), "layers.0.linear": (1024, 0), "layers.1.linear": (1024, 1)}
+SIZES |= {"layers.2.linear": (1024, 2), "head": (2048, None)}
+"""KiB of each weight, in fp32, and its layer."""
+
+
+def one_gpu(micro_batches: int, cast: bool) -> Timeline:
+    """What one GPU does with the script's model; activations are below the script's threshold."""
+    blocks: list[BlockInfo] = []
+    events: list[int] = []
+    marks = [Mark(0, "load", 0)]
+
+    def new(size_kib: int, category: str, module: str, layer: int | None) -> int:
+        blocks.append(BlockInfo(size_kib * KIB, 0, category, module, layer))
+        events.append(len(blocks))
+        return len(blocks)
+
+    gradients = []
+    for name, (size, layer) in SIZES.items():
+        new(size, "parameter", f"{name}.weight", layer)
+    for micro_batch in range(micro_batches):
+        marks.append(Mark(len(events), "forward", 1))
+        for name, (_, layer) in SIZES.items():
+            blocks.append(BlockInfo(64, 0, "activation", name, layer))
+            events.append(len(blocks))
+        marks.append(Mark(len(events), "backward", 1))
+        for name, (size, layer) in reversed(SIZES.items()):
+            if micro_batch == 0:
+                gradients.append(new(size, "gradient", f"{name}.weight", layer))
+            else:
+                events.append(-new(size // 2 if cast else size, "autograd_detail", name, layer))
+    marks.append(Mark(len(events), "zero_grad", 1))
+    events += [-number for number in gradients]
+    marks.append(Mark(len(events), "end", 1))
+    return Timeline(tuple(blocks), tuple(events), tuple(marks))
+
+
+def told(timeline: Timeline) -> dict[str, list[int]]:
+    """As the script tells it."""
+    story: dict[str, list[int]] = {}
+    counts = {"forward": 0, "backward": 0}
+    for mark, after in zip(timeline.marks, timeline.marks[1:], strict=False):
+        if mark.phase == "load":
+            continue
+        name = mark.phase
+        if name in counts:
+            name = f"{name} {counts[name]}"
+            counts[mark.phase] += 1
+        sizes = [
+            timeline.blocks[abs(event) - 1].base_bytes // KIB * (1 if event > 0 else -1)
+            for event in timeline.events[mark.event : after.event]
+        ]
+        story[name] = [size for size in sizes if size]
+    return story
+
+
+def without_scratch(sizes: list[int]) -> list[int]:
+    """Without what the CPU's kernels take for themselves.
+
+    Matrix products in bf16 take odd sizes, and the copy into the buffer of gradients a temporary
+    that goes right after it has come.
+    """
+    kept: list[int] = []
+    for size in sizes:
+        if size % 128:
+            continue
+        if kept and size == -kept[-1] and size < 0:
+            kept.pop()
+        else:
+            kept.append(size)
+    return kept
+
+
+CASES = [(3, "fp32", 2), (2, "fp32", 1), (3, "bf16", 1), (2, "bf16", 2)]
+
+
+@pytest.fixture(scope="module")
+def real() -> list[dict[str, list[int]]]:
+    arguments = [f"{stage}:{precision}:{count}" for stage, precision, count in CASES]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[str(case) for case in CASES])
+def test_every_large_allocation_is_that_of_fsdp2(
+    real: list[dict[str, list[int]]], number: int
+) -> None:
+    stage, precision, micro_batches = CASES[number]
+    asked = Workload(
+        Model("small"),
+        precision="amp-bf16" if precision == "bf16" else "fp32",
+        parallel=Parallel(gpus=4, zero=stage),
+    )
+    ours = told(shard(one_gpu(micro_batches, precision == "bf16"), asked))
+    theirs = real[number]
+    if precision == "bf16":
+        ours, theirs = (
+            {name: without_scratch(sizes) for name, sizes in story.items()}
+            for story in (ours, theirs)
+        )
+    assert sum(map(sum, theirs.values())) == 0
+    assert ours == theirs
