@@ -59,3 +59,16 @@ def traced(
     workload = Workload(Model("test"), device=Device("test", 1 << 34, capability), **fields)
     with FakeTensorMode(), cuda_paths(workload), Storages() as storages:
         return act(storages)
+
+
+def faked(model: Any) -> Any:
+    """The model itself, its tensors replaced by fake ones of the mode that is entered."""
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    made = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    if isinstance(tensor, torch.nn.Parameter):
+                        made = torch.nn.Parameter(made, requires_grad=tensor.requires_grad)
+                    tensors[name] = made
+    return model

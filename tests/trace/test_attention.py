@@ -1,12 +1,18 @@
 """Attention on fake CPU tensors allocates what CUDA's kernels do, in their order."""
 
+import sys
+
 import pytest
 import torch
 from torch.nn import functional
 
-from tests.trace.storages import traced
+from tests.trace.storages import faked, traced
 from vramtop.errors import UsageError
-from vramtop.trace.attention import flash_attention_forward
+from vramtop.trace.attention import (
+    FLASH_IMPLEMENTATION,
+    flash_attention_forward,
+    register_flash,
+)
 
 B, H, S, D = 2, 4, 100, 64
 HALF, SINGLE, BOOL, BYTES = torch.bfloat16, torch.float32, torch.bool, torch.uint8
@@ -149,7 +155,7 @@ def test_cudnn_on_hopper():
 def test_math_in_fp32():
     forward, _, _, _ = _step((7, 5), heads=2, is_causal=True)
     scores = [made for made in forward if made[1][-2:] == (S, S) and len(made[1]) >= 3]
-    # Scores, weights, which of the scores are minus infinity, and the weights that nobody asked for.
+    # Scores, weights, which of the scores are minus infinity, and the weights cast for nobody.
     assert [dtype for _, _, dtype in scores] == [SINGLE, SINGLE, BOOL, HALF]
     assert forward[-2] == ("_to_copy", (B, H, S, D), HALF)
 
@@ -187,6 +193,34 @@ def test_flash_of_transformers():
     assert made == [(FLASH, (B, H, S, D), HALF), (FLASH, (B, H, S), SINGLE)]
     assert out.shape == (B, S, H, D)
     assert out.is_contiguous()
+
+
+def test_a_model_by_the_name_of_the_implementation():
+    import transformers
+
+    register_flash()
+    config = transformers.AutoConfig.for_model(
+        "qwen2",
+        hidden_size=64,
+        intermediate_size=128,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_hidden_layers=2,
+        vocab_size=100,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, dtype=HALF, attn_implementation=FLASH_IMPLEMENTATION
+    )
+
+    def act(storages):
+        faked(model)
+        ids = torch.zeros(B, 32, dtype=torch.long)
+        model(input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids)).loss.backward()
+        return [(shape, dtype) for op, shape, dtype in storages.take() if op == FLASH]
+
+    # The output and its logsumexp, once a layer.
+    assert traced(act) == [((B, 4, 32, 16), HALF), ((B, 4, 32), SINGLE)] * 2
+    assert "flash_attn" not in sys.modules
 
 
 def test_flash_of_transformers_wants_half_precision():

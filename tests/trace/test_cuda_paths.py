@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from tests.trace.storages import Storages, traced
+from tests.trace.storages import Storages, faked, traced
 from vramtop.estimator.workload import Model, Workload
 from vramtop.trace.autocast import autocast
 from vramtop.trace.cuda_paths import cuda_paths
@@ -144,7 +144,7 @@ def _kept_by_a_layer(precision, attention="sdpa", *, dropout=None, grouped=HEADS
             model = peft.get_peft_model(model, settings, autocast_adapter_dtype=False)
 
         def act(storages, model=model):
-            model = _fake(model)
+            model = faked(model)
             ids = torch.zeros(BATCH, SEQUENCE, dtype=torch.long)
             before = storages.live_bytes
             if precision == "amp":
@@ -159,18 +159,6 @@ def _kept_by_a_layer(precision, attention="sdpa", *, dropout=None, grouped=HEADS
 
         kept.append(traced(act)[0])
     return (kept[1] - kept[0]) / (SEQUENCE * BATCH * HIDDEN)
-
-
-def _fake(model):
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    made = torch.empty(tensor.shape, dtype=tensor.dtype)
-                    if isinstance(tensor, torch.nn.Parameter):
-                        made = torch.nn.Parameter(made, requires_grad=tensor.requires_grad)
-                    tensors[name] = made
-    return model
 
 
 F = INNER / HIDDEN
@@ -238,7 +226,7 @@ def test_full_sequences_need_no_mask(name, use_cache, mask):
 
     def act(storages):
         ids = torch.zeros(2, 32, dtype=torch.long)
-        _fake(model)(input_ids=ids, attention_mask=None if mask is None else torch.ones_like(ids))
+        faked(model)(input_ids=ids, attention_mask=None if mask is None else torch.ones_like(ids))
         return [op for op, _, _ in storages.take()]
 
     made = traced(act)
@@ -256,7 +244,7 @@ def test_models_train_and_leave_only_gradients(name, precision):
     model = getattr(transformers, auto).from_config(config, dtype=lower)
 
     def act(storages):
-        _fake(model)
+        faked(model)
         before = storages.live_bytes
         if name == "vit":
             inputs = {

@@ -301,10 +301,14 @@ def _half_precision(module: Any) -> Any:
     raise UsageError("flash attention needs fp16, bf16 or amp; fp32 can use sdpa or eager")
 
 
+def _flash_mask(*_args: Any, **_kwargs: Any) -> None:
+    """``flash_attention_mask`` where no row is padded."""
+
+
 def register_flash() -> None:
     """Make transformers know ``FLASH_IMPLEMENTATION``; once in a process."""
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask
+    from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(FLASH_IMPLEMENTATION, flash_attention_forward)
-    AttentionMaskInterface.register(FLASH_IMPLEMENTATION, flash_attention_mask)
+    AttentionMaskInterface.register(FLASH_IMPLEMENTATION, _flash_mask)

@@ -101,7 +101,7 @@ def _library() -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*other operators may also be overridden")
         for name, kernel in _kernels().items():
-            library.impl(name, kernel, _KEY, allow_override=True)
+            library.impl(name, kernel, _KEY)
     return library
 
 

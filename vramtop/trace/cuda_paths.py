@@ -81,19 +81,10 @@ def _none_padded(ignore: Any) -> Any:
     return ignore_full
 
 
-def _all_true(_all: Any) -> Any:
-    def true(tensor: Any) -> bool:
-        tensor.sum()
-        return True
-
-    return true
-
-
 _ASK_VALUES = {
     "find_packed_sequence_indices": _none_packed,
     "_ignore_causal_mask_sdpa": _none_padded,
     "_ignore_bidirectional_mask_sdpa": _none_padded,
-    "fast_all": _all_true,
 }
 """Functions of ``transformers.masking_utils`` and what makes one that knows the answer."""
 
