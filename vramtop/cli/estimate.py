@@ -99,8 +99,8 @@ class _Progress:
             return
         self._written = now
         line = f"{100 * done:3.0f} % {text}"[: shutil.get_terminal_size().columns - 1]
-        print(f"\r{line:<{self._width}}", end="", file=sys.stderr, flush=True)
-        self._width = len(line)
+        before, self._width = self._width, len(line)  # first: Ctrl-C may come while it is drawn
+        print(f"\r{line:<{before}}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Leave nothing of it behind."""

@@ -241,9 +241,11 @@ def _phases(footprint: Footprint, look: Look) -> Iterator[Line]:
 
 
 def _peak(footprint: Footprint) -> str:
-    words = f"{format_bytes(footprint.peak_allocated_bytes)} allocated, in {footprint.peak_phase}"
+    words = (
+        f"{format_bytes(footprint.peak_allocated_bytes)} allocated, in phase {footprint.peak_phase}"
+    )
     if footprint.peak_step:
-        words += f" of step {footprint.peak_step}"
+        words += f", training step {footprint.peak_step}"
     if footprint.peak_module:
         words += f", at {footprint.peak_module}"
     return words
