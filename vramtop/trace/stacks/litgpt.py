@@ -93,7 +93,8 @@ def _train_adapters(module: Any, batch: int, sequence: int) -> Any:
     logits = [piece.float() for piece in logits]
     module.held = logits
     logits[-1] = logits[-1][..., :-1, :]
-    loss = _loss(logits, targets[..., 1:].split(logits[0].size(1), dim=1), targets)
+    targets = targets[..., 1:]
+    loss = _loss(logits, targets.split(logits[0].size(1), dim=1), targets)
     del before
     return loss
 
@@ -111,7 +112,7 @@ def _train_all(module: Any, batch: int, sequence: int) -> Any:
     module.held = logits
     flat = logits[..., :-1, :].reshape(-1, logits.size(-1))
     wanted = targets[..., 1:].reshape(-1)
-    loss = _loss(flat.split(HEAD_CHUNK * batch), wanted.split(HEAD_CHUNK * batch), targets)
+    loss = _loss(flat.split(HEAD_CHUNK * batch), wanted.split(HEAD_CHUNK * batch), wanted)
     del before
     return loss
 
