@@ -1,0 +1,71 @@
+"""What forward keeps for backward, and the working set of the operations themselves."""
+
+from __future__ import annotations
+
+from ..sizes import GROUP_WIDTH, Affine, Sizes
+from ..tape import BYTES
+
+
+def activation_bytes(sizes: Sizes) -> Affine:
+    """At the end of forward, all micro-batches that the pipeline holds, without the logits.
+
+    Each operation's share is in ``tape``. Full checkpointing keeps each layer's input (Chen et al.
+    2016, arXiv 1604.06174); selective what products and attention made, which is about half of a
+    layer's input and output sizes (torch.utils.checkpoint, create_selective_checkpoint_contexts).
+    Copies of weights that autocast makes are kept by the layers that multiplied with them.
+    """
+    if not sizes.workload.training:
+        return Affine()
+    layers = sum(part.count * kept_bytes(sizes, part.saved) for part in sizes.layers)
+    ends = sizes.embedding.count * sizes.embedding.saved + sizes.head.count * sizes.head.saved
+    slope = sizes.tokens * (layers * sizes.in_flight() + ends)
+    return Affine(sizes.cast_bytes(), slope)
+
+
+def kept_bytes(sizes: Sizes, saved: float) -> float:
+    """Bytes a token that a layer keeps, of those that its operations save."""
+    checkpointing = sizes.workload.checkpointing
+    if checkpointing == "none":
+        return saved
+    shape, parallel = sizes.shape, sizes.workload.parallel
+    outer = 1 / parallel.tensor if parallel.sequence else 1.0
+    boundary = shape.hidden * sizes.width * outer
+    if checkpointing == "full":
+        return boundary
+    width = sizes.activation_width
+    ffn = shape.ffn if shape.experts is None else shape.experts.ffn * shape.experts.per_token
+    inner = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim + (1 + shape.gated) * ffn
+    products = inner / parallel.tensor + 2 * shape.hidden * outer
+    return boundary + width * products
+
+
+def recomputed_bytes(sizes: Sizes) -> Affine:
+    """One layer's activations, while checkpointing has them again."""
+    if sizes.workload.checkpointing == "none" or not sizes.workload.training:
+        return Affine()
+    return Affine(
+        0.0,
+        sizes.tokens * max(part.saved - kept_bytes(sizes, part.saved) for part in sizes.layers),
+    )
+
+
+def working_bytes(sizes: Sizes) -> Affine:
+    """Inputs, outputs and (in backward) their gradients of the largest operation in a layer.
+
+    With quantised linears the dequantised weight, too.
+    """
+    w, shape = sizes.workload, sizes.shape
+    width = sizes.activation_width
+    hidden = 2 * shape.hidden * sizes.width
+    slope = hidden + max(part.widest for part in sizes.layers)
+    if shape.gated and not w.training:
+        slope = max(slope, hidden + 3 * shape.ffn * width / w.parallel.tensor)
+    base = 0.0
+    if w.precision in GROUP_WIDTH and (w.lora is not None or not w.training):
+        largest = max(
+            weight.elements / max(weight.rows, 1)
+            for part in sizes.layers
+            for weight in part.weights
+        )
+        base = largest * BYTES[w.activation_dtype]
+    return Affine(base, sizes.tokens * slope)
