@@ -13,9 +13,10 @@ from typing import Any, Callable
 from . import accounting
 from .accounting import modules_of
 from .boundaries import Boundary
+from .counters import AllocatorReader
 from .describe import unwrapped
 from .inference import EVALUATION, GENERATION, kept_keys_and_values
-from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, KV, PARAMETER, STATE
+from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, KV, PARAMETER, STATE, UNKNOWN
 from .module_stack import ModuleStack
 from .recorder import BETWEEN, IN_FORWARD, IN_STEP, Recorder
 from .replay import (
@@ -67,6 +68,9 @@ class Recording:
         self._count = count
         self._first_event = 0
         self._boundaries: list[tuple[int, Boundary]] = []
+        self._allocator = AllocatorReader(torch)
+        self._allocated: dict[Boundary, dict[str, int]] = {}
+        """Bytes by torch device that the allocator gave out as of each boundary."""
         self._parameters: dict[int, Any] = {}
         self._modules = ModuleStack(self._runs, self._outermost)
         self._add_root = add_root
@@ -151,6 +155,8 @@ class Recording:
     def _reached(self, boundary: Boundary) -> None:
         self.recorder.ledger.resized()
         self._boundaries.append((len(self.recorder.ledger.events), boundary))
+        found = self._allocator.read()
+        self._allocated[boundary] = {d: c["allocated_bytes"] for d, (_, c) in found.items()}
 
     def begin_round(self, boundary: Boundary) -> None:
         """The round begins with this boundary, which has just been reached."""
@@ -168,6 +174,11 @@ class Recording:
         replay = Replay(ledger, self.recorder.marks, self._boundaries, self._first_event)
         found = {}
         for device, part in replay.devices.items():
+            for boundary, sizes in part.sizes_at.items():
+                # What no operation has shown (libraries' workspaces, tensors that nothing reads)
+                # stays when the rest goes.
+                unseen = self._allocated[boundary].get(str(device), 0) - sum(sizes[:BUFFER])
+                sizes[UNKNOWN] += max(0, unseen)
             record = part.peak_record
             peak_module = None if record is None else ledger.modules[record]
             path = None if peak_module is None else self._name(peak_module)[0]
