@@ -71,9 +71,10 @@ def _axis(estimate: Estimate, width: int) -> str:
     """Labels of the first, the asked, the largest that fits, and the last batch."""
     first, last = estimate.curve[0][0], estimate.curve[-1][0]
     line = [" "] * width
-    marks = [(estimate.workload.batch, f"{estimate.workload.batch}, asked")]
-    if estimate.max_micro_batch:
-        marks.append((estimate.max_micro_batch, f"{estimate.max_micro_batch}, most"))
+    asked, most = estimate.workload.batch, estimate.max_micro_batch
+    marks = [(asked, f"{asked}, asked and most" if asked == most else f"{asked}, asked")]
+    if most and most != asked:
+        marks.append((most, f"{most}, most"))
     for batch, label in (*marks, (first, str(first)), (last, str(last))):
         column = round((batch - first) / max(last - first, 1) * (width - 1))
         start = min(max(column - len(label) // 2, 0), width - len(label))

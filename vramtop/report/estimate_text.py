@@ -44,6 +44,8 @@ _METHODS: Final = {
     "seed": "seed: rules of thumb, for comparison only",
 }
 _MOST_BAR: Final = 120
+_TWO_COLUMNS: Final = 96
+"""Columns from which components stand side by side."""
 
 
 def render(
@@ -106,18 +108,20 @@ def _title(workload: Workload, look: Look) -> Iterator[Line]:
 
 
 def _bar(estimate: Estimate, look: Look) -> Iterator[Line]:
-    parts: list[tuple[str, float]] = [
-        (name, estimate.footprint.components[name]) for name in COMPONENTS
-    ]
-    device = estimate.device
-    if device is not None and estimate.footprint.process_bytes < device.total_bytes:
-        usable = usable_bytes(device)
-        free = max(usable - estimate.footprint.process_bytes, 0)
-        rest = device.total_bytes - estimate.footprint.process_bytes - free
-        parts += [("reserve", rest), ("free", free)]
-    width = min(look.width, _MOST_BAR)
-    runs = stacked_bar(parts, width, look.ascii, look.mono)
+    runs = stacked_bar(_parts(estimate), min(look.width, _MOST_BAR), look.ascii, look.mono)
     yield tuple(Span(run.text, _tone(run.key), _tone(run.under or "")) for run in runs)
+
+
+def _parts(estimate: Estimate) -> list[tuple[str, int]]:
+    """Parts of the bar: of the device where the process is less than it, else of the process."""
+    footprint, device = estimate.footprint, estimate.device
+    parts = [(name, footprint.components[name]) for name in COMPONENTS]
+    if device is not None and footprint.process_bytes < device.total_bytes:
+        free = max(usable_bytes(device) - footprint.process_bytes, 0)
+        rest = device.total_bytes - footprint.process_bytes - free
+        # Free is the fifteenth part: its glyph is the blank.
+        parts += [("reserve", rest), ("", 0), ("", 0), ("free", free)]
+    return parts
 
 
 def _tone(component: str) -> str:
@@ -125,44 +129,34 @@ def _tone(component: str) -> str:
 
 
 def _components(estimate: Estimate, look: Look, true: Footprint | None) -> Iterator[Line]:
-    footprint = estimate.footprint
-    total = footprint.process_bytes
-    shown = [
-        name
-        for name in COMPONENTS
-        if footprint.components[name] or (true is not None and true.components[name])
-    ]
-    wide = look.width >= 2 * 46 and true is None
-    cells = [_component(name, footprint, total, look, true) for name in shown]
+    total = estimate.footprint.process_bytes
+    cells = []
+    for position, (name, size) in enumerate(_parts(estimate)):
+        glyph = part_glyph(position, look.ascii) if look.mono or look.ascii else "█"
+        cell: tuple[Span, ...] = (
+            Span(f"{glyph} ", _tone(name)),
+            Span(f"{_LABELS.get(name, ''):<24}"),
+            Span(format_bytes(size, 11), "strong"),
+        )
+        if name not in COMPONENTS:
+            if size and true is None:
+                cells.append(cell)
+            continue
+        share = format_percent(100 * size / total, 0) if total else NONE_SHOWN
+        cell = (*cell, Span(f"{share:>7}", "dim"))
+        if true is not None:
+            cell = (*cell, Span(format_bytes(true.components[name], 11)))
+        if size or (true is not None and true.components[name]):
+            cells.append(cell)
     if true is not None:
-        heads = f"{'':28}{'SEED':>9}{'':8}{'TRUE':>10}"
-        yield (Span(heads, "dim"),)
-    if not wide:
+        yield (Span(f"{'':28}{'SEED':>9}{'':8}{'TRUE':>10}", "dim"),)
+    if look.width < _TWO_COLUMNS or true is not None:
         yield from cells
         return
     half = -(-len(cells) // 2)
     for left, right in zip(cells[:half], [*cells[half:], ()], strict=False):
         length = sum(len(span.text) for span in left)
         yield (*left, Span(" " * (50 - length)), *right)
-
-
-def _component(
-    name: str, footprint: Footprint, total: int, look: Look, true: Footprint | None
-) -> tuple[Span, ...]:
-    size = footprint.components[name]
-    glyph = "█"
-    if look.mono or look.ascii:
-        glyph = part_glyph(COMPONENTS.index(name), look.ascii)
-    share = format_percent(100 * size / total, 0) if total else NONE_SHOWN
-    spans = (
-        Span(f"{glyph} ", _tone(name)),
-        Span(f"{_LABELS[name]:<24}"),
-        Span(format_bytes(size, 11), "strong"),
-        Span(f"{share:>7}", "dim"),
-    )
-    if true is None:
-        return spans
-    return (*spans, Span(format_bytes(true.components[name], 11)))
 
 
 def _totals(estimate: Estimate, look: Look) -> Iterator[Line]:
@@ -185,6 +179,8 @@ def _totals(estimate: Estimate, look: Look) -> Iterator[Line]:
     usable = usable_bytes(device)
     left = usable - footprint.process_bytes
     room = f"{format_bytes(left)} left" if left >= 0 else f"{format_bytes(-left)} too much"
+    if estimate.verdict == "tight":
+        room += ", which is within the uncertainty"
     yield ()
     yield from _worded(
         f"{word}: ",
