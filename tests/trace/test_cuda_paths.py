@@ -101,6 +101,42 @@ def test_gradient_of_an_embedding():
     assert sum(shape[0] for _, shape, dtype in made if dtype == torch.long) == 5 * 4000 + 4400
 
 
+def test_a_bias_is_added_in_place():
+    def act(storages):
+        module = torch.nn.Linear(64, 32)
+        rows = torch.empty(8, 16, 64, requires_grad=True)
+        storages.take()
+        for tensor in (rows, rows.transpose(0, 1), rows[:, None], rows[0]):
+            assert module(tensor).shape == (*tensor.shape[:-1], 32)
+        made = [op for op, shape, _ in storages.take() if shape[-1] == 32]
+        module(rows.transpose(0, 1)).sum().backward()
+        assert rows.grad is not None
+        return made
+
+    assert traced(act) == ["addmm", "mm", "mm", "addmm"]
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_gradients_of_indexing_are_added_in_place(gathered):
+    def act(storages):
+        x = torch.empty(100, 64, requires_grad=True)
+        rows = torch.zeros(10, dtype=torch.long)
+        out = x.gather(0, rows[:, None].expand(10, 64)) if gathered else x[rows]
+        grad = torch.empty_like(out)
+        storages.take()
+        out.backward(grad)
+        made = [op for op, shape, _ in storages.take() if shape == (100, 64)]
+        # Outside of a formula they return a copy, which has a gradient itself.
+        copied = x.index_put((rows,), grad, True)
+        again = x.scatter_add(0, rows[:, None].expand(10, 64), grad)
+        (copied + again).sum().backward()
+        assert copied is not x
+        assert again is not x
+        return made
+
+    assert len(traced(act)) == 1
+
+
 def test_nothing_stays_registered():
     with FakeTensorMode():
         with cuda_paths(Workload(Model("test"))):

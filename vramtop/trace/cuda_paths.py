@@ -2,7 +2,8 @@
 
 While entered, PyTorch's dispatcher runs kernels of this package for a few operators: attention
 (``attention``), dropout, softmax from fp16 to fp32, layer and RMS norm, the gradient of an
-embedding, and autocast's policies (``autocast``). All else allocates the same on both, but for:
+embedding, and autocast's policies (``autocast``); and for three that take another path because
+tensors are fake (``areAnyTensorSubclassLike``). All else allocates the same on both, but for:
 
 - cuDNN's workspaces of convolutions and recurrent layers, chosen at run time by what is fastest:
   left out, with no bound;
@@ -43,6 +44,9 @@ def cuda_paths(workload: Workload) -> Iterator[None]:
         library.impl("layer_norm", _layer_norm, "AutogradCPU")
         library.impl("rms_norm", _rms_norm, "AutogradCPU")
         library.impl("embedding_dense_backward", _embedding_backward, "AutogradCPU")
+        library.impl("linear", _linear, "AutogradCPU")
+        library.impl("index_put", _index_put, "AutogradCPU")
+        library.impl("scatter_add", _scatter_add, "AutogradCPU")
         with policies(), _values_that_are_known():
             yield
     finally:
@@ -213,3 +217,29 @@ def _embedding_backward(
     sums = torch.empty(partials, grad.shape[-1], dtype=torch.float32)
     del sums, offsets, orders
     return made
+
+
+def _linear(tensor: Any, weight: Any, bias: Any = None) -> Any:
+    """``Linear.cpp`` adds a bias to a product in place, but not where tensors are fake."""
+    if bias is None or tensor.dim() <= 2 or (tensor.dim() == 3 and tensor.is_contiguous()):
+        return _aten.linear.default.decompose(tensor, weight, bias)
+    return tensor.matmul(weight.t()).add_(bias)
+
+
+def _index_put(tensor: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """``index_backward`` of ``FunctionsManual.cpp`` adds to its zeros in place."""
+    if _in_formula():
+        return tensor.index_put_(indices, values, accumulate)
+    return tensor.clone().index_put_(indices, values, accumulate)
+
+
+def _scatter_add(tensor: Any, dim: int, index: Any, source: Any) -> Any:
+    """``gather_backward`` of ``FunctionsManual.cpp`` adds to its zeros in place."""
+    if _in_formula():
+        return tensor.scatter_add_(dim, index, source)
+    return tensor.clone().scatter_add_(dim, index, source)
+
+
+def _in_formula() -> bool:
+    """Whether a formula of autograd runs, and no forward that is done again."""
+    return torch._C._current_graph_task_id() != -1 and not torch.is_grad_enabled()
