@@ -169,7 +169,8 @@ for line in sys.stdin:
 
 def test_a_nearly_full_device_is_not_looked_at_closely(watched):
     training, viewer = watched(install="capacity_bytes=1 << 30", ballast=990 << 20)
-    detail = recorded(training, viewer, wanted=("detail",))["detail"]
+    messages = recorded(training, viewer)
+    detail = messages["detail"]
     reason = "the GPU is nearly full, and looking at operations needs some room"
     assert detail["notes"] == [f"seen from its boundaries only: {reason}"]
     assert detail["peak"] is None
@@ -177,6 +178,13 @@ def test_a_nearly_full_device_is_not_looked_at_closely(watched):
     assert set(phases) >= {"forward", "backward", "step"}
     parameters = LAYERS * (WIDTH * WIDTH * 4 + 512)
     assert phases["step"]["after"]["optimizer_state_bytes"] == 2 * parameters
+    # That is when the segment map is wanted most.
+    sizes = by_category(messages["segments"])
+    assert sizes[None] >= 990 << 20
+    assert sizes["parameter"] == parameters
+    assert sizes["optimizer_state"] == 2 * parameters
+    assert sizes["input"] == BATCH * WIDTH * 4
+    assert sizes["activation"] == 2 * LAYERS * BATCH * WIDTH * 4
     assert training.end()["num_ooms"] == 0
 
 

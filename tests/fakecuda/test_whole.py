@@ -90,6 +90,7 @@ def test_a_fragmented_training_from_the_tensors_to_the_screen(start, shown, runt
     assert tensors == stats["allocated_bytes.all.current"]
     assert breakdown["parameter_bytes"] == 64 * 64 * 4 + 512
     assert breakdown["unknown_bytes"] == 30 * 3 * MIB  # of no model, no optimizer, no step
+    assert breakdown["gradient_bytes"] == breakdown["input_bytes"] == 0
     rest = breakdown["cached_bytes"] + breakdown["fragmentation_bytes"]
     assert rest == reserved - tensors
     assert breakdown["outside_allocator_bytes"] == CONTEXT

@@ -24,8 +24,10 @@ from .replay import (
     DeviceReplay,
     PhaseRun,
     Sizes,
+    category_name,
     folded,
 )
+from .segments import read_or_say
 
 _MAX_AGE_S = 300.0
 _MAX_NODES = 20_000
@@ -57,6 +59,9 @@ class CoarseRecording:
         self._last: Moment = {}
         self._replays: dict[str, DeviceReplay] = {}
         self._boundaries: dict[str, dict[Boundary, Sizes]] = {}
+        self._maps: dict[str, tuple[list[dict[str, Any]], dict[int, str]]] | None = None
+        """By CUDA device: the allocator's segments at the end of the first forward, and the
+        categories by address."""
 
     @property
     def exhausted(self) -> bool:
@@ -83,7 +88,11 @@ class CoarseRecording:
             made = list(_tensors(self._torch, output, 0))
             kept = [*made, *saved_tensors(self._torch, made)]
             given = list(_tensors(self._torch, inputs, 0))
-            self._reached(boundary, follows, {INPUT: given, ACTIVATION: kept})
+            held = self._reached(boundary, follows, {INPUT: given, ACTIVATION: kept})
+            if self.round is not None and self._maps is None:
+                began = time.thread_time()
+                self._maps = self._read_maps(held)
+                self.cost_s += time.thread_time() - began
 
     def step_begins(self, boundary: Boundary) -> None:
         """An optimizer's step begins."""
@@ -93,15 +102,18 @@ class CoarseRecording:
         """An optimizer's step has ended."""
         self._reached(boundary, OTHER, {})
 
-    def _reached(self, boundary: Boundary, phase: str, extra: dict[int, Iterable[Any]]) -> None:
-        """One phase ends, another begins."""
+    def _reached(
+        self, boundary: Boundary, phase: str, extra: dict[int, Iterable[Any]]
+    ) -> list[tuple[Any, int]]:
+        """One phase ends, another begins; gives the storages there are, with their kinds."""
         began = time.thread_time()
-        moment = self._moment(extra)
+        moment, held = self._moment(extra)
         self._end_phase(moment)
         for device, sizes in moment.items():
             self._boundaries.setdefault(device, {})[boundary] = sizes
         self._last, self._name = moment, phase
         self.cost_s += time.thread_time() - began
+        return held
 
     def begin_round(self, boundary: Boundary) -> None:
         """What is measured begins here."""
@@ -114,11 +126,28 @@ class CoarseRecording:
         for device, replay in self._replays.items():
             replay.phases = folded(replay.phases)
             replay.sizes_at = dict(self._boundaries.get(device, {}))
-            found[device] = DeviceDetail(replay, None, [])
+            found[device] = detail = DeviceDetail(replay, None, [])
+            detail.segments, detail.category_at = (self._maps or {}).get(device, (None, {}))
         return found
 
-    def _moment(self, extra: dict[int, Iterable[Any]]) -> Moment:
+    def _read_maps(
+        self, held: list[tuple[Any, int]]
+    ) -> dict[str, tuple[list[dict[str, Any]], dict[int, str]]]:
+        maps = {}
+        for device in {storage.device for storage, _ in held if storage.device.type == "cuda"}:
+            segments = read_or_say(self._torch, device.index, self.notes)
+            if segments is not None:
+                categories = {
+                    storage.data_ptr(): category_name(kind)
+                    for storage, kind in held
+                    if storage.device == device
+                }
+                maps[str(device)] = (segments, categories)
+        return maps
+
+    def _moment(self, extra: dict[int, Iterable[Any]]) -> tuple[Moment, list[tuple[Any, int]]]:
         moment: Moment = {}
+        held: list[tuple[Any, int]] = []
         seen: set[int] = set()
 
         def add(storage: Any, key: int, *kinds: int) -> None:
@@ -128,6 +157,7 @@ class CoarseRecording:
                 sizes = moment.setdefault(str(storage.device), [0] * _LENGTH)
                 for kind in kinds:
                     sizes[kind] += size
+                held.append((storage, kinds[0]))
 
         def visit(storage: Any, key: int, place: int, _module: Any) -> None:
             add(storage, key, *_KINDS_OF_PLACE[place])
@@ -140,7 +170,7 @@ class CoarseRecording:
                 except (NotImplementedError, RuntimeError):  # sparse, or without memory
                     continue
                 add(storage, storage._cdata, kind)
-        return moment
+        return moment, held
 
     def _end_phase(self, now: Moment) -> None:
         name = self._name

@@ -31,7 +31,7 @@ from .replay import (
     settle,
     undo_detours,
 )
-from .segments import HISTORY_IS_RECORDED, NO_SEGMENTS, read
+from .segments import read_or_say
 
 MAX_OPERATIONS = 120_000
 """Of one recording (a step of a 32-layer LLaMA with AdamW has 25,000): bounds time and memory."""
@@ -207,14 +207,8 @@ class Recording:
         ledger = self.recorder.ledger
         maps = {}
         for device in {device for device in ledger.devices if device.type == "cuda"}:
-            try:
-                segments = read(self._torch, device.index)
-            except Exception:  # there are several such allocators, each with words of its own
-                self.notes.append(NO_SEGMENTS)
-                continue
-            if segments is None:
-                self.notes.append(HISTORY_IS_RECORDED)
-            else:
+            segments = read_or_say(self._torch, device.index, self.notes)
+            if segments is not None:
                 maps[device] = (segments, ledger.addresses(device))
         return maps
 

@@ -13,11 +13,11 @@ from ..protocol.messages import MAX_BLOCKS, MAX_SEGMENTS
 
 CategoryOf = Callable[[int], Optional[str]]
 """The tensor category of the block at an address, None where it is not known."""
-HISTORY_IS_RECORDED = (
+_HISTORY_IS_RECORDED = (
     "no segment map: this torch can only give it together with the recorded memory history"
 )
 """Why ``read`` gives None, for the user."""
-NO_SEGMENTS = "no segment map: this allocator tells of none"
+_NO_SEGMENTS = "no segment map: this allocator tells of none"
 """Why ``read`` raises, for the user."""
 
 _STATES = {"active_allocated": "allocated", "inactive": "free"}
@@ -59,6 +59,18 @@ def read(torch: Any, index: int) -> list[dict[str, Any]] | None:
             return None
         segments = snapshot()
     return [segment for segment in segments if segment.get("device", index) == index]
+
+
+def read_or_say(torch: Any, index: int, notes: list[str]) -> list[dict[str, Any]] | None:
+    """As ``read``; where there are none, why goes to the notes."""
+    try:
+        segments = read(torch, index)
+    except Exception:  # there are several such allocators, each with words of its own
+        notes.append(_NO_SEGMENTS)
+        return None
+    if segments is None:
+        notes.append(_HISTORY_IS_RECORDED)
+    return segments
 
 
 def message(
