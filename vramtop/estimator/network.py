@@ -119,7 +119,7 @@ def _attention(
         repeated=(local_q, local_q),
         eager=t.attention == "eager" or s.eager_only or s.broadcast_heads,
         softmax_fp32=s.softmax_fp32,
-        safe_softmax=s.broadcast_heads and t.attention != "eager",
+        unfused=s.broadcast_heads and t.attention != "eager",
         copied=s.rope_concatenates,
         products_fp32=s.products_fp32,
         softcap=s.attention_softcap,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 NormKind = Literal["llama", "t5", "gemma", "layer"]
-"""``llama``, ``t5`` and ``gemma``: RMS norms that compute in fp32 and multiply before or after the cast
-back; ``layer``: torch's layer_norm."""
+"""``llama``, ``t5`` and ``gemma``: RMS norms that compute in fp32, of which Gemma's multiplies with
+its weights before the cast back; ``layer``: torch's layer_norm."""
 BlockKind = Literal["pre", "post", "reordered", "sandwich", "parallel", "parallel-2"]
 """Where the norms of a layer are: before each part, after each residual sum (BERT), after each
 part (OLMo 2), on both sides (Gemma 2), once for both parts side by side (GPT-J, Phi), once each

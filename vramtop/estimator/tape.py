@@ -237,7 +237,7 @@ class Tape:
         eager: bool,
         softmax_fp32: bool,
         products_fp32: bool = False,
-        safe_softmax: bool = False,
+        unfused: bool = False,
         copied: bool = False,
         softcap: bool = False,
         dropout: float = 0.0,
@@ -252,21 +252,22 @@ class Tape:
             out = self.save(Value(out_size, width))
             return Value(out_size, width) if copied else out
         scores = heads * (keys or self.sequence)
+        if unfused:
+            # SDPA without a kernel computes 16-bit values in fp32 throughout
+            # (ATen/native/transformers/attention.cpp, _scaled_dot_product_attention_math).
+            for size in (repeated[0], repeated[0], scores, repeated[1]):
+                self.save(Value(size, 4))
+            self.widest = max(self.widest, scores * 8)
+            return Value(out_size, width)
         product_width = width if self.autocast or not products_fp32 else 4
         self.save(Value(repeated[0], product_width))
         key = self.cast(k, product_width)
         self.save(key if key.size == repeated[0] else Value(repeated[0], product_width))
         if softcap:
             self.save(Value(scores, width))
-        # Autocast takes a softmax in fp32, but not inside of SDPA.
         wide = softmax_fp32 or products_fp32 or bool(self.autocast)
-        wide = wide and not safe_softmax
         probabilities = self.save(Value(scores, 4 if wide else width))
         weights = self.cast(probabilities, width)
-        if safe_softmax:
-            # SDPA's unfused form: rows of nothing but minus infinity are looked for and zeroed.
-            self.save(Value(scores, 1))
-            weights = Value(scores, width)
         if dropout > 0 and self.training:
             self.save(Value(scores, 1))
             weights = Value(scores, width)

@@ -12,7 +12,7 @@ def kv_cache_bytes(sizes: Sizes, tokens: float) -> Affine:
 
     transformers caches DeepSeek's keys and values after the expansion, so per query head.
     """
-    w, shape = sizes.workload, sizes.shape
+    w = sizes.workload
     if w.training or not w.new_tokens:
         return Affine()
     return Affine(0.0, sum(_layer_bytes(sizes, seen) * n for seen, n in _layers(sizes, tokens)))
