@@ -211,13 +211,14 @@ def _smaller(
 
 
 def costs(one: Configuration) -> tuple[float, ...]:
-    """What the front is of, smaller is better."""
+    """What the front is of, smaller is better; a higher ZeRO stage asks more of the framework."""
     return (
         one.arithmetic.severity,
         one.recomputation,
         one.sent_bytes,
         one.bubble,
         one.passes,
+        one.workload.parallel.zero,
         one.process_bytes,
     )
 

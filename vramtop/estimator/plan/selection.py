@@ -9,16 +9,21 @@ from typing import Final
 from .pareto import Costs
 from .values import Configuration
 
-_WORTH: Final = 0.9
-"""Changed arithmetic has to make a cost at least a tenth smaller than everything before it."""
+_WORTH: Final = 0.95
+"""Changed arithmetic has to make some cost a twentieth smaller than each quickest before it."""
 
 
 def _slowdown(one: Configuration) -> float:
     return (1 + one.recomputation) * (1 + one.bubble)
 
 
+def _zero(one: Configuration) -> int:
+    """Of two that cost the same the plainer layout is better."""
+    return one.workload.parallel.zero
+
+
 def _by_time(one: Configuration) -> Costs:
-    return (_slowdown(one), one.sent_bytes, one.passes, one.process_bytes)
+    return (_slowdown(one), one.sent_bytes, one.passes, _zero(one), one.process_bytes)
 
 
 def _by_memory(one: Configuration) -> Costs:
@@ -26,11 +31,11 @@ def _by_memory(one: Configuration) -> Costs:
 
 
 def _by_traffic(one: Configuration) -> Costs:
-    return (one.sent_bytes, _slowdown(one), one.passes, one.process_bytes)
+    return (one.sent_bytes, _slowdown(one), one.passes, _zero(one), one.process_bytes)
 
 
 def _by_passes(one: Configuration) -> Costs:
-    return (one.passes, _slowdown(one), one.sent_bytes, one.process_bytes)
+    return (one.passes, _slowdown(one), one.sent_bytes, _zero(one), one.process_bytes)
 
 
 RESPECTS: Final[tuple[tuple[str, Callable[[Configuration], Costs]], ...]] = (
@@ -43,19 +48,24 @@ RESPECTS: Final[tuple[tuple[str, Callable[[Configuration], Costs]], ...]] = (
 
 
 def few(front: Iterable[Configuration]) -> list[Configuration]:
-    """The best of the least changed arithmetic in each respect, then one of each other.
+    """The best of the least changed arithmetic in each respect, then the quickest of each other.
 
-    An arithmetic that departs further is left out where it buys nothing.
+    An arithmetic that departs further is left out where it buys nothing over one before.
     """
     chosen: list[Configuration] = []
+    quickest: list[Configuration] = []
     ordered = sorted(front, key=lambda one: one.arithmetic.severity)
     for _, group in groupby(ordered, key=lambda one: one.arithmetic.severity):
         members = list(group)
+        best = min(members, key=_by_time)
         if not chosen:
-            best = [min(members, key=key) for _, key in RESPECTS]
-            chosen = sorted({id(one): one for one in best}.values(), key=_by_time)
-        elif _buys(quickest := min(members, key=_by_time), chosen):
-            chosen.append(quickest)
+            respects = [min(members, key=key) for _, key in RESPECTS]
+            chosen = sorted({id(one): one for one in respects}.values(), key=_by_time)
+        elif all(_buys(best, before) for before in quickest):
+            chosen.append(best)
+        else:
+            continue
+        quickest.append(best)
     return chosen
 
 
@@ -72,9 +82,5 @@ def strengths(one: Configuration, among: Iterable[Configuration]) -> tuple[str, 
     )
 
 
-def _buys(one: Configuration, before: list[Configuration]) -> bool:
-    least = (min(key(other)[0] for other in before) for _, key in RESPECTS)
-    return any(
-        key(one)[0] <= _WORTH * cost and cost > 0
-        for (_, key), cost in zip(RESPECTS, least, strict=True)
-    )
+def _buys(one: Configuration, other: Configuration) -> bool:
+    return any(key(one)[0] <= _WORTH * key(other)[0] and key(other)[0] > 0 for _, key in RESPECTS)

@@ -49,7 +49,10 @@ def formula_table(truth: Truth) -> Table:
         text=2,
         figures=(
             Figure(
-                "a model of 10⁹ parameters in fp32", 4 * GB, weights.weight_bytes(1e9, "fp32"), None
+                "a model of 10⁹ parameters in fp32",
+                4 * GB,
+                weights.weight_bytes(1e9, "fp32"),
+                4 * GB,
             ),
             Figure(
                 "optimizer: (4+4+4) · parameters",
