@@ -130,6 +130,8 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
     lora, fused = (line for line in text.splitlines() if "--lora" in line or "--fused" in line)
     assert lora.endswith("then it fits")
     assert "then it fits" not in fused
+    assert "vramtop plan" in text
+    assert "vramtop plan" not in plain()
 
 
 def test_without_a_device_there_is_no_verdict():

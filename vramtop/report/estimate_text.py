@@ -259,6 +259,8 @@ def _advice(estimate: Estimate, look: Look) -> Iterator[Line]:
         yield (Span(lead, "good"), Span(first))
         for line in rest:
             yield (Span(" " * len(lead) + line),)
+    if estimate.verdict in ("tight", "oom") and estimate.workload.training:
+        yield (Span("vramtop plan searches what to combine", "dim"),)
 
 
 def _then_fits(one: Advice, estimate: Estimate) -> bool:
