@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vramtop.errors import UsageError
 from vramtop.estimator import catalog, judge
 from vramtop.estimator.result import COMPONENTS, Footprint
 from vramtop.estimator.workload import AllocatorConfig, Device, Model, Workload
@@ -124,6 +125,15 @@ def test_cached_memory_that_can_be_given_back_kills_nothing():
 def test_expandable_segments_are_advised_by_what_their_replay_saves():
     (advice,) = (one for one in judged(Replayed(60 * GIB, 0)).advice if one.saves_bytes == 3 * GIB)
     assert advice.options == {"--alloc-conf": "expandable_segments:True"}
+
+
+def test_of_code_without_formulas_only_the_replay_gives_advice():
+    def no_formulas(workload):
+        raise UsageError("it is code")
+
+    for line, options in ((Line(GIB, 0), []), (Replayed(60 * GIB, 0), ["--alloc-conf"])):
+        advice = judge.judge(line, WORKLOAD, no_formulas).advice
+        assert [option for one in advice for option in one.options] == options
 
 
 def test_every_device_keeps_some_memory_for_its_driver():

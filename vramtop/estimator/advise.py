@@ -55,7 +55,7 @@ def advise(
         UsageError: the predictor cannot answer for the workload itself.
     """
     now = predictor_of(workload).at(workload.batch).process_bytes
-    least = max(_WORTH_SAYING * now, 1)
+    least = _least(now)
     found: list[tuple[tuple[int, int], Advice]] = []
     for change in changes(workload):
         with contextlib.suppress(UsageError):  # not possible for this model or device
@@ -65,8 +65,8 @@ def advise(
             if saves >= least:
                 advice = Advice(change.words, dict(change.options), saves, change.cost)
                 found.append(((change.sort, -saves), advice))
-    if expandable_saves_bytes is not None and expandable_saves_bytes >= least:
-        found.append(((0, -expandable_saves_bytes), _expandable(expandable_saves_bytes)))
+    for advice in expandable(expandable_saves_bytes, now):
+        found.append(((0, -advice.saves_bytes), advice))
     return tuple(advice for _, advice in sorted(found, key=lambda pair: pair[0]))
 
 
@@ -283,10 +283,19 @@ def _inference(workload: Workload) -> Iterator[Change]:
         )
 
 
-def _expandable(saves_bytes: int) -> Advice:
-    return Advice(
-        "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
-        {"--alloc-conf": "expandable_segments:True"},
-        saves_bytes,
-        "nothing; not on Windows",
+def expandable(saves_bytes: int | None, process_bytes: int) -> tuple[Advice, ...]:
+    """Advice on expandable segments, where their replay was worth it."""
+    if saves_bytes is None or saves_bytes < _least(process_bytes):
+        return ()
+    return (
+        Advice(
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
+            {"--alloc-conf": "expandable_segments:True"},
+            saves_bytes,
+            "nothing; not on Windows",
+        ),
     )
+
+
+def _least(process_bytes: int) -> float:
+    return max(_WORTH_SAYING * process_bytes, 1)

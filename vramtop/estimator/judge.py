@@ -8,7 +8,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from ..errors import UsageError
 from . import checks
-from .advise import PredictorOf, advise
+from .advise import PredictorOf, advise, expandable
 from .result import Advice, Estimate, Method, Predictor, Uncertainty, Verdict
 from .workload import AllocatorConfig, Device, Workload
 
@@ -179,4 +179,5 @@ def _advice(
     try:
         return advise(workload, predictor_of, expandable_saves_bytes=replayed)
     except UsageError:
-        return ()  # a model that is code, or of a kind without formulas
+        # A model that is code, or of a kind without formulas.
+        return expandable(replayed, predictor.at(workload.batch).process_bytes)
