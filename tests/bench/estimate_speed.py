@@ -75,7 +75,9 @@ def command(name, cache):
 def trace_rows(runs):
     for name in MODELS:
         measured = [traced(workload_of(name)) for _ in range(runs)]
-        imports, traces, peaks = (statistics.median(column) for column in zip(*measured))
+        imports, traces, peaks = (
+            statistics.median(column) for column in zip(*measured, strict=True)
+        )
         with tempfile.TemporaryDirectory() as cache:
             cold = command(name, cache)
             again = command(name, cache)

@@ -17,10 +17,14 @@ from .recorder import Recorder
 @contextmanager
 def precision_of(workload: Workload, recorder: Recorder) -> Iterator[None]:
     """Autocast, where the workload has it."""
-    if workload.autocast_dtype is None:
+    dtype = workload.autocast_dtype
+    if workload.stack == "hf-trainer" and workload.precision in ("nf4", "int8"):
+        # QLoRA's recipes set bf16 or fp16 in the Trainer's arguments.
+        dtype = workload.activation_dtype
+    if dtype is None:
         yield
         return
-    context = autocast(workload.autocast_dtype)
+    context = autocast(dtype)
     context.__enter__()
     try:
         yield
@@ -35,10 +39,11 @@ def forward(built: Built, workload: Workload, recorder: Recorder, inputs: dict[s
         if built.step is not None:
             return (built.step(built.model, workload.batch, workload.sequence),)
         if workload.chunked_loss:
-            from .losses import chunked_loss
+            from .losses import chunked_outputs
 
-            return (chunked_loss(built.model, inputs),)
-        outputs = built.model(**inputs)
+            outputs = chunked_outputs(built.model, inputs)
+        else:
+            outputs = built.model(**inputs)
     if workload.stack == "hf-trainer" and workload.autocast_dtype is not None:
         # accelerate.utils.convert_outputs_to_fp32 wraps the model's forward.
         outputs = type(outputs)({name: _upcast(value) for name, value in outputs.items()})

@@ -52,6 +52,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self._step = 0
         self._live: dict[int, int] = {}
         self._references: dict[int, Any] = {}
+        self._on_host: dict[int, Any] = {}
         self._paths: dict[int, int] = {}
         self._layer_of_path: list[int | None] = [None]
         self._running: list[int] = []
@@ -165,7 +166,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     def _note(self, tensor: Any, func: Any, args: Any, position: int | None) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._live or (func is _FROM_PYTHON and not tensor.dim()):
+        if key in self._live or key in self._on_host:
+            return
+        if func is _FROM_PYTHON and not tensor.dim():
+            self._on_host[key] = weakref.ref(storage, lambda _: self._on_host.pop(key))
             return
         layer = self._tag if self._phase == "load" else self._locate()
         if layer is None and self._phase not in _BY_PHASE:

@@ -34,7 +34,8 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
     enable_checkpointing(model, workload)
     trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     parameters = [p for _, p in trainable]
-    optimizer = make_optimizer(workload, parameters)
+    recorder.mark("other", 0)  # Adagrad makes its states at once
+    optimizer = make_optimizer(workload, trainable)
     micro_batches = min(workload.grad_accumulation, _MICRO_BATCHES)
     keeps_outputs = workload.stack == "plain"
     outputs: Any = None
