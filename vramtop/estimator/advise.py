@@ -65,8 +65,7 @@ def advise(
             if saves >= least:
                 advice = Advice(change.words, dict(change.options), saves, change.cost)
                 found.append(((change.sort, -saves), advice))
-    for advice in expandable(expandable_saves_bytes, now):
-        found.append(((0, -advice.saves_bytes), advice))
+    found += [((0, -one.saves_bytes), one) for one in expandable(expandable_saves_bytes, now)]
     return tuple(advice for _, advice in sorted(found, key=lambda pair: pair[0]))
 
 
