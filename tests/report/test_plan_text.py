@@ -66,7 +66,7 @@ ADAPTERS = Configuration(
     traffic=(Traffic("gradient all-reduce", 1 << 20, "torch"),),
 )
 PLAN = Plan(
-    Wish(BASE, 64), 78 * GIB, (SHARDED, PIPELINED, ADAPTERS), None, 1234, ("by closed form",)
+    Wish(BASE, 64), 78 * GIB, (SHARDED, PIPELINED, ADAPTERS), None, 1234, (), ("by closed form",)
 )
 
 EXPECTED = """\

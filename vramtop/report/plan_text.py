@@ -118,7 +118,7 @@ def _details(number: int, one: Configuration, asked: str, width: int) -> Iterato
 def _nothing(plan: Plan, asked: str, width: int) -> Iterator[str]:
     nearest = plan.nearest
     if nearest is None:
-        yield "Nothing could be computed: no layout suits the model."
+        yield "Nothing fits, or no layout suits the model."
         return
     need = format_bytes(nearest.process_bytes)
     missing = format_bytes(nearest.process_bytes - plan.limit_bytes)

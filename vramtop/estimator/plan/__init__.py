@@ -6,10 +6,11 @@ and keeps the few of the Pareto front; ``recheck`` asks another predictor about 
 
 from __future__ import annotations
 
+from .closely import recheck
 from .communication import Traffic
 from .model import Numbers, numbers_of
 from .options import options
-from .search import recheck, search
+from .search import search
 from .selection import strengths
 from .values import Arithmetic, Configuration, Plan, Wish
 

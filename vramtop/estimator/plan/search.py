@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ...errors import UsageError, VramtopError
+from ...errors import UsageError
 from ..checks import FUSED
 from ..result import Footprint, Progress
 from ..workload import CHECKPOINTINGS, QUANTIZED, Parallel, Workload
@@ -147,67 +147,10 @@ def search(
         wish=wish,
         limit_bytes=limit_bytes,
         configurations=tuple(few(front(found, costs))),
+        found=tuple(found),
         nearest=searching.least(found),
         tried=searching.tried,
     )
-
-
-def recheck(
-    plan: Plan, predictor_of: PredictorOf, numbers: Numbers, progress: Progress | None = None
-) -> Plan:
-    """The same configurations with their memory by another predictor.
-
-    What it says does not fit takes the next smaller micro-batch that does, or leaves the plan.
-    Configurations that it cannot predict stay as they are; a note says so and why.
-    """
-    kept, left, refused = [], 0, []
-    for done, one in enumerate(plan.configurations):
-        if progress is not None:
-            progress("re-checking", done / len(plan.configurations))
-        try:
-            found = _smaller(one, plan, predictor_of, numbers)
-        except VramtopError as error:
-            refused.append(str(error))
-            found = one
-        if found is None:
-            left += 1
-        else:
-            kept.append(found)
-    notes = [*plan.notes]
-    if left:
-        notes.append(f"{left} configurations left out: they do not fit when looked at closely")
-    if refused:
-        notes.append(f"{len(refused)} configurations could not be looked at closely: {refused[0]}")
-    return replace(plan, configurations=tuple(front(kept, costs)), notes=tuple(notes))
-
-
-def _smaller(
-    one: Configuration, plan: Plan, predictor_of: PredictorOf, numbers: Numbers
-) -> Configuration | None:
-    samples = one.workload.batch * one.passes
-    asked, predictor = None, None
-    for batch in micro_batches(samples):
-        if batch > one.workload.batch:
-            continue
-        passes = samples // batch
-        workload = workload_of(
-            plan.wish,
-            one.arithmetic,
-            one.workload.checkpointing,
-            one.workload.parallel,
-            batch,
-            passes,
-        )
-        if predictor is None or as_asked(workload.with_batch(1)) != asked:
-            asked = as_asked(workload.with_batch(1))
-            predictor = predictor_of(as_asked(workload))
-        if predictor.process_bytes(batch) <= plan.limit_bytes:  # fast, and near
-            footprint = predictor.at(batch)
-            if footprint.process_bytes <= plan.limit_bytes:
-                return price(workload, one.arithmetic, passes, footprint, numbers)
-        if "batch" in plan.wish.held:
-            return None
-    return None
 
 
 def costs(one: Configuration) -> tuple[float, ...]:

@@ -83,4 +83,6 @@ class Plan:
     """Where nothing fits what needs least; where nothing fits as wanted, the least of that."""
     tried: int
     """Configurations whose memory was computed."""
-    notes: tuple[str, ...] = field(default=())
+    found: tuple[Configuration, ...] = field(default=(), repr=False)
+    """Everything that fits, of which ``configurations`` are the few."""
+    notes: tuple[str, ...] = ()
