@@ -59,7 +59,8 @@ def ask(method, row):
         if method in RIVALS:
             size = RIVALS[method](row.workload)
             return Answer(size, size, time.perf_counter() - began)
-        footprint = predictor(row.workload, method).at(row.workload.batch)
+        workload = row.traced if method == "trace" and row.traced else row.workload
+        footprint = predictor(workload, method).at(workload.batch)
     except (VramtopError, ImportError, NotImplementedError) as error:
         refused = (str(error) or type(error).__name__).splitlines()[0]
         return Answer(None, None, time.perf_counter() - began, refused)

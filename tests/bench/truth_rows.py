@@ -7,6 +7,7 @@ own translation is in ``truth_sources``.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from vramtop.estimator.catalog import find_gpu, find_model
-
 from vramtop.estimator.workload import Device, Model, Workload
 
 PUBLISHED: Final = Path(__file__).parents[1] / "truth" / "published.csv"
@@ -49,6 +49,8 @@ class Row:
     left_out: str = ""
     context_bytes: int | None = None
     """The CUDA context, where the source measured it."""
+    traced: Workload | None = None
+    """What the tracer gets, where a library's old version is declared by a function."""
 
     @property
     def ran_out(self) -> bool:
@@ -84,7 +86,17 @@ def _row(number: int, record: Record, sources: dict[str, Callable[[Record], Tran
         translated if known else None,
         "" if known else str(translated),
         _declared_context(record),
+        OLD_VERSIONS[source](translated) if known and source in OLD_VERSIONS else None,
     )
+
+
+def _bert_2022(workload: Workload) -> Workload:
+    entry = f"{Path(__file__).parent / 'bert_2022.py'}:large"
+    return dataclasses.replace(workload, model=Model(workload.model.name, entry=entry))
+
+
+OLD_VERSIONS: Final = {"HF perf_train_gpu_one": _bert_2022}
+"""Workloads of sources whose library differs from today's where only the tracer can tell."""
 
 
 def _no_translation(record: Record) -> Translation:

@@ -77,7 +77,8 @@ def litgpt_training(record: Record) -> Translation:
     """finetune/lora.py and full.py. bitsandbytes' PagedAdamW keeps its states in managed memory.
 
     config_hub's rows say that all are of one GPU; but two of its files have ``devices: 4``
-    (gemma-2b/full) and 2 (phi-2/full), where one could not have held the run.
+    (gemma-2b/full) and 2 (phi-2/full), where one could not have held the run. Samples of an
+    optimizer step (``global_batch_size``): 8, in full/*.yaml as below; 128 in the older tables.
     """
     if "adapter" in record["lora"]:
         return "LLaMA-Adapter, which a workload cannot say"
@@ -85,17 +86,22 @@ def litgpt_training(record: Record) -> Translation:
     if "4 devices" in record["parallelism"] and "full.yaml" in record["notes"]:
         several = {"gemma-2b": 4, "phi-2": 2, "llama-3-8b": 4}.get(record["model"], 1)
     quantized = bool(record["quant"])
+    hub = record["source"] == "LitGPT config_hub"
+    samples = 8 if hub else 128
+    if "full.yaml" in record["notes"]:
+        samples = {"gemma-2b": 16, "tiny-llama": 32, "llama-3-8b": 64}.get(record["model"], 8)
+    batch = int(record["micro_batch"])
     return Workload(
         _litgpt_model(record),
-        batch=int(record["micro_batch"]),
+        batch=batch,
         sequence=int(record["seq_len"]),
         precision=_litgpt_precision(record),
         double_quantization=record["quant"].endswith("-dq"),
         optimizer="paged-adamw-8bit" if quantized else "adamw",
         checkpointing="full" if several > 1 else "none",
         lora=_litgpt_lora(record),
-        grad_accumulation=8,
-        stack="litgpt" if record["source"] == "LitGPT config_hub" else "lit-gpt",
+        grad_accumulation=max(1, samples // (batch * several)),
+        stack="litgpt" if hub else "lit-gpt",
         parallel=Parallel(gpus=several, zero=3) if several > 1 else Parallel(),
         device=device(record["gpu"]),
     )
