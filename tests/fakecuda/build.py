@@ -22,8 +22,8 @@ def why_not() -> str | None:
         return f"no {COMPILER} here"
     if torch.version.cuda is not None or torch.version.hip is not None:
         return "torch is no CPU build: it has a device of this kind itself"
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
-        return "the double's device is written for torch 2.9 and later"
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13):
+        return "the double's device is written for torch 2.13 and later"
     return None
 
 
