@@ -134,6 +134,10 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
     assert "vramtop plan" not in plain()
 
 
+def test_where_the_search_ends_it_says_so():
+    assert "any micro-batch fits, to 65,536" in plain(replace(ESTIMATE, max_micro_batch=1 << 16))
+
+
 def test_without_a_device_there_is_no_verdict():
     text = plain(replace(ESTIMATE, device=None, verdict=None, max_micro_batch=None))
     assert "FITS" not in text

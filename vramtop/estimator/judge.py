@@ -40,7 +40,7 @@ _DRIVER_RESERVE_BYTES: Final = {
 """What NVML counts into the total and no process can have: published listings (catalogue)."""
 _DRIVER_RESERVE_SHARE: Final = 251 / 15360
 """Of cards that nobody has published both figures of: the largest share among those (T4)."""
-_MOST_BATCH: Final = 1 << 16
+MOST_BATCH: Final = 1 << 16
 """Nothing is searched beyond it."""
 _CURVE_POINTS: Final = 16
 _GIVES_BACK: Final = (
@@ -135,7 +135,7 @@ def max_batch(process_bytes: Callable[[int], int], usable: int, most: int | None
 
     Bytes never fall as the batch grows, so the search doubles, then halves.
     """
-    limit = _MOST_BATCH if most is None else most
+    limit = MOST_BATCH if most is None else most
     if limit < 1 or process_bytes(1) > usable:
         return 0
     low = 1
@@ -156,7 +156,7 @@ def curve(
 ) -> tuple[tuple[int, int], ...]:
     """(batch, process bytes) at some points, with the asked one, to beyond where memory ends."""
     last = max(2 * batch, 8) if largest is None else max(largest + 1, batch, 8)
-    last = min(last + last // 4 + 1, max(_MOST_BATCH, batch))
+    last = min(last + last // 4 + 1, max(MOST_BATCH, batch))
     batches = {1, batch, last}
     if largest:
         batches |= {largest, largest + 1}

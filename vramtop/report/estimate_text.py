@@ -10,7 +10,7 @@ from ..core.breakdowns import CATEGORY_LABELS, PART_LABELS
 from ..core.units import NONE_SHOWN, format_bytes, format_duration, format_percent
 from ..draw.blocks import part_glyph, stacked_bar
 from ..estimator.config_numbers import is_image_model
-from ..estimator.judge import uncertainty_of, usable_bytes, verdict_of
+from ..estimator.judge import MOST_BATCH, uncertainty_of, usable_bytes, verdict_of
 from ..estimator.result import COMPONENTS, Advice, Estimate, Footprint
 from ..estimator.workload import Workload
 from .ansi import Line, Look, Span, paint
@@ -196,6 +196,8 @@ def _largest(estimate: Estimate) -> str:
     largest, safe, workload = estimate.max_micro_batch, estimate.safe_micro_batch, estimate.workload
     if not largest:
         return "no batch fits, not even 1"
+    if largest >= MOST_BATCH:
+        return f"any micro-batch fits, to {MOST_BATCH:,} at least"
     words = f"largest micro-batch {largest}"
     if safe is not None and safe < largest:
         words += f" (surely {safe})" if safe else " (none for sure)"
