@@ -1,8 +1,8 @@
-"""Run as a script: what FSDP2 really allocates in a step on the CPU, with ranks that are not there.
+"""Run as a script: what FSDP2 and DDP really allocate on the CPU, with ranks that are not there.
 
 Arguments are cases: stage (2 or 3), "bf16" for torchtitan's mixed precision or "fp32", and
 micro-batches, as 3:fp32:1. Printed is a line of JSON for each: for every phase of the second step
-the sizes in KiB as they come (+) and go (-).
+the sizes in KiB as they come (+) and go (-). A last line tells of two steps under DDP.
 """
 
 from __future__ import annotations
@@ -73,6 +73,37 @@ def case(stage: str, precision: str, micro_batches: int) -> dict[str, list[int]]
                 loss.backward()
         with record_function("zero_grad"):
             model.zero_grad()
+    return told(seen)
+
+
+def ddp() -> dict[str, list[int]]:
+    layers = nn.Sequential(*(nn.Linear(2048, 2048, bias=False) for _ in range(5)))
+    x = torch.zeros(4, 2048)
+    with profile(profile_memory=True) as seen:
+        with record_function("load"):
+            model = nn.parallel.DistributedDataParallel(layers)
+            model.register_comm_hook(None, alone)
+        for number in range(2):
+            with record_function(f"forward {number}"):
+                loss = model(x).sum()
+            with record_function(f"backward {number}"):
+                loss.backward()
+            with record_function(f"zero_grad {number}"):
+                model.zero_grad()
+    return told(seen)
+
+
+def alone(_state, bucket):
+    """In place of an all-reduce, which ranks that are not there cannot answer.
+
+    DDP looks at annotations, and takes no strings for them.
+    """
+    future = torch.futures.Future()
+    future.set_result(bucket.buffer())
+    return future
+
+
+def told(seen: Any) -> dict[str, list[int]]:
     moments: list[tuple[int, int | str]] = []
     pending = list(seen.profiler.kineto_results.experimental_event_tree())
     while pending:
@@ -82,7 +113,7 @@ def case(stage: str, precision: str, micro_batches: int) -> dict[str, list[int]]
             size = event.extra_fields.alloc_size
             if abs(size) >= SEEN_FROM_BYTES:
                 moments.append((event.start_time_ns, size // 1024))
-        elif event.name.partition(" ")[0] in ("forward", "backward", "zero_grad"):
+        elif event.name.partition(" ")[0] in ("load", "forward", "backward", "zero_grad"):
             moments.append((event.start_time_ns, event.name))
     story: dict[str, list[int]] = {}
     for _, what in sorted(moments, key=lambda moment: moment[0]):
@@ -98,3 +129,4 @@ if __name__ == "__main__":
     for argument in sys.argv[1:]:
         one, two, three = argument.split(":")
         print(json.dumps(case(one, two, int(three))))
+    print(json.dumps(ddp()))

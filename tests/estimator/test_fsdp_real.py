@@ -1,4 +1,4 @@
-"""The composed FSDP timeline against the real FSDP2, allocation by allocation."""
+"""Composed timelines against the real FSDP2 and DDP, allocation by allocation."""
 
 from __future__ import annotations
 
@@ -124,3 +124,28 @@ def test_every_large_allocation_is_that_of_fsdp2(
         )
     assert sum(map(sum, theirs.values())) == 0
     assert ours == theirs
+
+
+def test_ddp_buckets_are_those_of_ddp(real: list[dict[str, list[int]]]) -> None:
+    """Five weights of 16 MiB: one bucket of 80; then one of 16, over the first's limit, and two."""
+    blocks, events, marks = [], [], [Mark(0, "load", 0)]
+    for step in (1, 2):
+        marks += [Mark(len(events), "forward", step), Mark(len(events), "backward", step)]
+        for number in range(5):
+            blocks.append(BlockInfo(16 << 20, 0, "gradient", f"{number}.weight"))
+            events.append(len(blocks))
+        marks.append(Mark(len(events), "zero_grad", step))
+        events += [-len(blocks) + number for number in (4, 3, 2, 1, 0)]
+    marks.append(Mark(len(events), "end", 2))
+    timeline = Timeline(tuple(blocks), tuple(events), tuple(marks))
+    done = shard(timeline, Workload(Model("small"), parallel=Parallel(gpus=4)))
+    sizes = [
+        [
+            done.blocks[abs(event) - 1].base_bytes // KIB * (1 if event > 0 else -1)
+            for event in done.events[mark.event : after.event]
+        ]
+        for mark, after in zip(done.marks, done.marks[1:], strict=False)
+    ]
+    # Before, the weights' broadcast takes as much for a moment.
+    assert real[-1]["load"] == [80 * KIB, -80 * KIB, *sizes[0]] == [80 * KIB, -80 * KIB, 80 * KIB]
+    assert sizes[1:] == [*real[-1].values()][1:]

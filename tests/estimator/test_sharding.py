@@ -176,12 +176,16 @@ def test_ddp_keeps_a_copy_of_all_gradients() -> None:
 def test_buckets_close_with_the_gradient_that_fills_them() -> None:
     script = Script()
     script.mark("load", 0)
+    script.mark("forward")
     script.mark("backward")
     for number, mebibytes in enumerate([0.5, 0.75, 20, 4, 3, 30, 1]):
         script.new(f"g{number}", int(mebibytes * 2**20), "gradient")
+    script.mark("forward", 2)
     done = with_buckets(script.timeline())
     buckets = [b.base_bytes / 2**20 for b in done.blocks if b.operation == "ddp bucket"]
-    assert buckets == [1.25, 27, 30, 1]
+    # All in one until the second forward.
+    assert buckets == [59.25, 1.25, 27, 30, 1]
+    assert story(done, "forward", 2)[0] == f"-{int(59.25 * 2**20)} ddp bucket"
 
 
 def test_zero_3_gathers_layer_by_layer() -> None:

@@ -59,35 +59,30 @@ def divide_optimizer(timeline: Timeline, shards: int) -> Timeline:
 def with_buckets(timeline: Timeline) -> Timeline:
     """DDP: a copy of all gradients in flat buckets, from the model's wrapping to the end.
 
-    ``gradient_as_bucket_view`` is False by default. A bucket is closed by the gradient that
-    reaches its limit (compute_bucket_assignment_by_size, reducer.cpp); the order is that in which
-    gradients come.
+    ``gradient_as_bucket_view`` is False by default. At first there is one bucket; with the second
+    forward it goes, and buckets come in the order in which the gradients came
+    (Reducer::rebuild_buckets, torch/csrc/distributed/c10d/reducer.cpp), each closed by the
+    gradient that reaches its limit (compute_bucket_assignment_by_size).
     """
-    seen: set[str] = set()
-    gradients: list[int] = []
+    gradients: dict[str, int] = {}
     for block in timeline.blocks:
-        if block.category == "gradient" and block.module not in seen:
-            seen.add(block.module)
-            gradients.append(block.base_bytes)
-    buckets: list[int] = []
-    size = 0
-    for gradient in gradients:
-        size += gradient
-        if size >= (BUCKET_BYTES if buckets else FIRST_BUCKET_BYTES):
-            buckets.append(size)
-            size = 0
-    if size:
-        buckets.append(size)
+        if block.category == "gradient":
+            gradients.setdefault(block.module, block.base_bytes)
     new = Rewriter(timeline.blocks)
     marks = list(timeline.marks)
-    loaded = False
+    first: int | None = None
+    forwards = 0
     for position in range(len(timeline.events) + 1):
         while marks and marks[0].event == position:
-            if not loaded and marks[0].phase != "load":
-                loaded = True
-                for bucket in buckets:
-                    new.add(BlockInfo(bucket, 0, "gradient", "", None, "ddp bucket"))
-            new.mark(marks.pop(0))
+            mark = marks.pop(0)
+            if first is None and mark.phase != "load":
+                first = new.add(_bucket(sum(gradients.values())))
+            new.mark(mark)
+            forwards += mark.phase == "forward"
+            if mark.phase == "forward" and forwards == 2 and first is not None:
+                new.release(first)
+                for size in _buckets([*gradients.values()]):
+                    new.add(_bucket(size))
         if position < len(timeline.events):
             event = timeline.events[position]
             new.module = timeline.event_modules[position] if timeline.event_modules else ""
@@ -96,6 +91,21 @@ def with_buckets(timeline: Timeline) -> Timeline:
             else:
                 new.release(-event - 1)
     return new.finish(timeline, "DDP's gradient buckets composed: a copy of all gradients")
+
+
+def _bucket(size: int) -> BlockInfo:
+    return BlockInfo(size, 0, "gradient", "", None, "ddp bucket")
+
+
+def _buckets(gradients: list[int]) -> list[int]:
+    buckets: list[int] = []
+    size = 0
+    for gradient in gradients:
+        size += gradient
+        if size >= (BUCKET_BYTES if buckets else FIRST_BUCKET_BYTES):
+            buckets.append(size)
+            size = 0
+    return [*buckets, size] if size else buckets
 
 
 def apply_sequence_parallel(timeline: Timeline, workload: Workload) -> Timeline:
