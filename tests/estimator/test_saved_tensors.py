@@ -141,7 +141,6 @@ def counted_bytes(kind, layers, attention, dtype, autocast):
         given = {"input_ids": tokens, "labels": tokens}
     else:
         given = {"input_ids": tokens}
-        given |= {} if kind in ("bert", "roberta") else {"use_cache": False}
     cast = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), cast:
         output = model(**given)

@@ -67,8 +67,9 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
             "loss",
             {
                 **forward,
-                "activation": whole,
-                "temporary": logits.forward_extra + p["gathered"],
+                # The loop's variable still has the last step's outputs.
+                "activation": whole + logits.forward_extra + logits.kept,
+                "temporary": p["gathered"],
             },
         ),
         Moment(
@@ -76,8 +77,8 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
             "last layer",
             {
                 **forward,
-                "activation": p["activation"] + logits.kept,
-                "temporary": p["working"] + p["gathered"],
+                "activation": p["activation"] + logits.kept + p["working"],
+                "temporary": p["gathered"],
             },
         ),
         Moment("forward", "", {**forward, "activation": whole}, after=True),
@@ -87,7 +88,8 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
             {
                 **forward,
                 "activation": whole,
-                "temporary": logits.backward_extra + p["gathered"],
+                "autograd_detail": logits.backward_extra,
+                "temporary": p["gathered"],
             },
         ),
         Moment(
@@ -97,7 +99,8 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
                 **forward,
                 "gradient": p["gradient"] if w.grad_accumulation > 1 else head_gradient,
                 "activation": p["activation"] + logits.kept + replayed,
-                "temporary": p["working"] + communicated,
+                "autograd_detail": p["working"],
+                "temporary": communicated,
             },
         ),
         Moment(
@@ -107,13 +110,14 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
                 **held,
                 "gradient": p["gradient"] + last_gradient * -1,
                 "activation": one + logits.kept + replayed,
-                "temporary": p["working"] + communicated,
+                "autograd_detail": p["working"],
+                "temporary": communicated,
             },
         ),
         Moment(
             "backward",
             "embedding",
-            {**end, "temporary": last_gradient if sizes.shape.tied else Affine()},
+            {**end, "autograd_detail": last_gradient if sizes.shape.tied else Affine()},
         ),
         Moment("backward", "", end, after=True),
         Moment("step", "optimizer", {**end, "temporary": p["optimizer_transient"]}),
@@ -144,12 +148,12 @@ def _inference(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         Moment(
             "forward",
             "layers",
-            {**prompt, "temporary": p["working"] + p["gathered"] + cast},
+            {**prompt, "activation": p["working"] + cast, "temporary": p["gathered"]},
         ),
         Moment(
             "forward",
             "head",
-            {**prompt, "activation": logits.saved + last, "temporary": logits.forward_extra + cast},
+            {**prompt, "activation": logits.saved + last + logits.forward_extra + cast},
         ),
         Moment("forward", "", {**prompt, "activation": logits.saved}, after=True),
     ]
@@ -157,7 +161,7 @@ def _inference(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         grown = {**lasting, "kv_cache": kv_cache_bytes(sizes, sizes.tokens + w.new_tokens)}
         more = growing_bytes(sizes, sizes.tokens + w.new_tokens) + logits.saved + cast
         found += [
-            Moment("generate", "attention", {**grown, "temporary": more}),
+            Moment("generate", "attention", {**grown, "activation": more}),
             Moment("generate", "", grown, after=True),
         ]
     return tuple(found)

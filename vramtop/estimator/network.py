@@ -95,6 +95,8 @@ def _attention(
         elif s.model_type == "falcon":
             # Indexing with a list copies the single head of keys and of values.
             k, v = Value(local_kv, fused.width), Value(local_kv, fused.width)
+        elif t.caches and s.auto_class == "AutoModelForCausalLM":
+            k, v = Value(local_kv, fused.width), Value(local_kv, fused.width)
     else:
         source = Value(s.hidden, x.width) if cross else x
         q = t.linear(x, n.q, q_size, s.hidden, bias=s.qkv_bias, split="rows")

@@ -83,6 +83,9 @@ class Tape:
         self.attention = workload.attention
         self.sequence = workload.sequence
         self.training = workload.training
+        # transformers' causal models fill a cache in training too (use_cache), unless they
+        # checkpoint: its copies of keys and values are what attention saves.
+        self.caches = workload.checkpointing == "none" and workload.stack in ("plain", "hf-trainer")
         self.saved: dict[Value, None] = {}
         self.weights: list[Weight] = []
         self.cast_elements = 0.0
