@@ -1,4 +1,4 @@
-"""vramtop: where the memory of a PyTorch training goes, live, on one terminal screen.
+"""vramtop: where the memory of a PyTorch training goes, live and before it runs.
 
 Importing this package imports no third-party module; the public names load on first use.
 """
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .predict import estimate
     from .probe.api import stage, watch
 
-__all__ = ["__version__", "stage", "watch"]
+__all__ = ["__version__", "estimate", "stage", "watch"]
 
 _LAZY = {
+    "estimate": ("vramtop.predict", "estimate"),
     "stage": ("vramtop.probe.api", "stage"),
     "watch": ("vramtop.probe.api", "watch"),
 }
