@@ -139,7 +139,7 @@ def test_of_code_without_formulas_only_the_replay_gives_advice():
 def test_every_device_keeps_some_memory_for_its_driver():
     for device in catalog.gpus():
         share = 1 - judge.usable_bytes(device) / device.total_bytes
-        assert 0.003 < share < 0.02, device.name
+        assert 0.003 < share < 0.021, device.name
 
 
 def test_a_b200_has_what_cuda_was_seen_to_have():

@@ -26,10 +26,10 @@ FUSED: Final = ("adamw", "adam", "sgd", "sgd-momentum", "adagrad")
 FOREACH: Final = (*FUSED, "rmsprop", "adafactor")
 """With a foreach step: all of torch.optim that is here but Muon."""
 STACK_OPTIMIZERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "torchtitan": ("adam", "adamw"),
+    "torchtitan": ("adam", "adamw", "muon"),
     "megatron": ("adam", "adamw", "sgd", "sgd-momentum", "muon"),
 }
-"""What a stack can be asked for: torchtitan components/optimizer.py (Adam, AdamW); Megatron-LM
+"""What a stack can be asked for: torchtitan components/optimizer.py (Muon by dion's files); Megatron-LM
 arguments.py --optimizer. Others take any class."""
 _FP8_CAPABILITY: Final = (8, 9)
 _FLASH_CAPABILITY: Final = (8, 0)

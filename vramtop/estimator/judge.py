@@ -35,11 +35,14 @@ _DRIVER_RESERVE_BYTES: Final = {
     "V100-SXM2-32GB": 258 * _MIB,  # 32768 and 32510
     "V100-PCIE-32GB": 258 * _MIB,
     "P100-PCIE-16GB": 104 * _MIB,  # 16384 and 16280
-    "RTX 4090": 347 * _MIB,  # 24564, and 23.65 GiB in torch's out-of-memory messages
+    "L4": 475 * _MIB,  # 23034, and 22.03 GiB in torch's out-of-memory messages
+    "L40": 602 * _MIB,  # 46068 and 44.40 GiB
+    "RTX 4090": 347 * _MIB,  # 24564 and 23.65 GiB
 }
-"""What NVML counts into the total and no process can have: published listings (catalogue)."""
-_DRIVER_RESERVE_SHARE: Final = 251 / 15360
-"""Of cards that nobody has published both figures of: the largest share among those (T4)."""
+"""What NVML counts into the total and no process can have: published listings (catalogue), and
+torch's out-of-memory messages ("has a total capacity of") in issues of public repositories."""
+_DRIVER_RESERVE_SHARE: Final = 475 / 23034
+"""Of cards that nobody has published both figures of: the largest share among those (L4)."""
 MOST_BATCH: Final = 1 << 16
 """Nothing is searched beyond it."""
 _CURVE_POINTS: Final = 16
