@@ -29,8 +29,8 @@ STACK_OPTIMIZERS: Final[Mapping[str, tuple[str, ...]]] = {
     "torchtitan": ("adam", "adamw", "muon"),
     "megatron": ("adam", "adamw", "sgd", "sgd-momentum", "muon"),
 }
-"""What a stack can be asked for: torchtitan components/optimizer.py (Muon by dion's files); Megatron-LM
-arguments.py --optimizer. Others take any class."""
+"""What a stack can be asked for: torchtitan components/optimizer.py (Muon from its
+experiments); Megatron-LM arguments.py --optimizer. Others take any class."""
 _FP8_CAPABILITY: Final = (8, 9)
 _FLASH_CAPABILITY: Final = (8, 0)
 _BF16_CAPABILITY: Final = (8, 0)
