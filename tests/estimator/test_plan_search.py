@@ -243,6 +243,23 @@ def test_recheck_takes_a_smaller_micro_batch_or_leaves_out() -> None:
     assert "left out" in closer(200).notes[0]
 
 
+def test_recheck_looks_at_others_in_the_place_of_what_does_not_fit() -> None:
+    held = frozenset({"precision", "optimizer", "lora"})
+    found = plan(wish(held=held), 1700)
+    assert found.configurations[0].workload.checkpointing == "none"
+    asked = []
+
+    def closer(workload: Workload) -> Line:
+        asked.append(workload.checkpointing)
+        return Line(workload, 900 * MIB if workload.checkpointing == "none" else 0)
+
+    again = recheck(found, closer, numbers())
+    assert again.configurations
+    assert {one.workload.checkpointing for one in again.configurations} <= set(asked) - {"none"}
+    assert all(one.process_bytes <= 1700 * MIB for one in again.configurations)
+    assert "left out" in again.notes[0]
+
+
 def test_recheck_keeps_what_cannot_be_looked_at() -> None:
     found = plan(wish(), 1700)
 
