@@ -188,7 +188,7 @@ def test_the_curve_is_the_footprints(batch):
 
 
 def test_the_first_step_has_no_states_before_its_end():
-    full = replace(SEVEN_B, batch=64)
+    full = replace(SEVEN_B, batch=64, stack="hf-trainer")
     assert footprint(full).peak_phase == "backward"
     assert footprint(full).peak_step == 2
     assert footprint(SEVEN_B).peak_step == 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .components import COMPONENTS
 from .components.gradients import embedding_gradient_bytes
-from .components.kv_cache import growing_bytes, kv_cache_bytes
+from .components.kv_cache import growing_bytes, kv_cache_bytes, training_cache_bytes
 from .components.logits import logits_of
 from .sizes import Affine, Sizes
 
@@ -58,8 +58,9 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         last_gradient = last_gradient * (1 / w.parallel.shards)
     head_gradient = _head_gradient(sizes)
     communicated = p["gathered"] + p["reduced"]
+    outputs = logits.kept + training_cache_bytes(sizes)
     held = {**lasting, "input": p["input"]}
-    end = {**held, "gradient": p["gradient"], "activation": logits.kept}
+    end = {**held, "gradient": p["gradient"], "activation": outputs}
     return (
         Moment("load", "", weights, after=True),
         Moment(
@@ -68,7 +69,7 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
             {
                 **forward,
                 # The loop's variable still has the last step's outputs.
-                "activation": whole + logits.forward_extra + logits.kept,
+                "activation": whole + logits.forward_extra + outputs,
                 "temporary": p["gathered"],
             },
         ),
@@ -122,7 +123,8 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         Moment("backward", "", end, after=True),
         Moment("step", "optimizer", {**end, "temporary": p["optimizer_transient"]}),
         Moment("step", "", end, after=True),
-        Moment("zero_grad", "", {**held, "activation": logits.kept}, after=True),
+        Moment("zero_grad", "", end),
+        Moment("zero_grad", "", {**held, "activation": outputs}, after=True),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..sizes import Affine, Sizes
 
+_CAUSAL = "AutoModelForCausalLM"
 KV_WIDTH = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
 
 
@@ -16,6 +17,19 @@ def kv_cache_bytes(sizes: Sizes, tokens: float) -> Affine:
     if w.training or not w.new_tokens:
         return Affine()
     return Affine(0.0, sum(_layer_bytes(sizes, seen) * n for seen, n in _layers(sizes, tokens)))
+
+
+def training_cache_bytes(sizes: Sizes) -> Affine:
+    """Keys and values that a training's ``outputs`` hold until the next forward has its own.
+
+    transformers' causal models return them in training too, unless they checkpoint (use_cache).
+    """
+    w, shape = sizes.workload, sizes.shape
+    if w.stack != "plain" or w.checkpointing != "none" or shape.auto_class != _CAUSAL:
+        return Affine()
+    return Affine(
+        0.0, sum(_layer_bytes(sizes, seen) * n for seen, n in _layers(sizes, sizes.tokens))
+    )
 
 
 def growing_bytes(sizes: Sizes, tokens: float) -> Affine:
