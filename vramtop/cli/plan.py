@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from ..estimator.workload import Workload
 
 NAME = "plan"
-HELP = (
-    "Search precision, optimizer, checkpointing, LoRA, micro-batch and layout over GPUs for a "
-    "training; options that you give are held, the rest is searched."
-)
+HELP = "Find the few ways worth choosing to run a training on given GPUs; options given are held."
 EXAMPLE = "vramtop plan llama-2-7b --gpu a100-80gb --gpus 4 --effective-batch 64"
 METHODS = ("auto", "trace", "closed-form")
 _DEFAULT_BATCH = 64
