@@ -16,7 +16,7 @@ import torch
 from ..errors import UsageError
 from ..estimator.layers import STACK_STRIDE, Stack, traced_depth
 from ..estimator.workload import Workload
-from .attention import FLASH_IMPLEMENTATION
+from .attention import FLASH_IMPLEMENTATION, register_flash
 from .rank import rank_config
 from .recorder import Recorder
 
@@ -90,6 +90,8 @@ def _from_config(workload: Workload, *, whole: bool) -> Built:
     _cut_layers(config, depth, traced)
     auto = getattr(transformers, workload.model.auto_class)
     attention = _ATTENTION[workload.attention]
+    if workload.attention == "flash":
+        register_flash()
     try:
         with torch.device("meta"):
             try:

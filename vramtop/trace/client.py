@@ -68,6 +68,8 @@ def _relevant(workload: Workload) -> Workload:
         workload,
         model=dataclasses.replace(workload.model, parameters=None),
         batch=1,
+        # The tracer repeats two micro-batches for any number of them.
+        grad_accumulation=min(workload.grad_accumulation, 2),
         device=device,
         allocator=AllocatorConfig(),
         parallel=Parallel(

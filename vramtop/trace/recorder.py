@@ -104,11 +104,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     @contextmanager
     def unordered(self) -> Iterator[None]:
         """What is released here goes in an order that means nothing (a hash table's): sort it."""
-        start = len(self.recording.events)
+        start, tag = len(self.recording.events), self._tag
         try:
             yield
         finally:
             self.recording.sort_releases(start)
+            self._tag = tag
 
     def mark(self, phase: str, step: int) -> None:
         """A phase begins."""

@@ -89,8 +89,16 @@ def trace_batches(
 
     Where the layers turn out not to repeat, all of them are traced instead.
     """
+    return _traces(workload, batches, progress, whole=False) or _traces(
+        workload, batches, progress, whole=True
+    )
+
+
+def _traces(
+    workload: Workload, batches: list[int], progress: Progress, *, whole: bool
+) -> list[dict[str, Any]]:
+    """Nothing where the layers do not repeat at every batch size."""
     traces = []
-    whole = False
     for number, batch in enumerate(batches):
 
         def part(text: str, done: float, number: int = number, batch: int = batch) -> None:
@@ -98,8 +106,7 @@ def trace_batches(
 
         traced = run(workload.with_batch(batch), part, whole=whole)
         if not whole and not _repeats(traced, batch):
-            whole = True
-            traced = run(workload.with_batch(batch), part, whole=True)
+            return []
         traces.append(
             {
                 "batch": batch,
