@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Config = Mapping[str, Any]
+"""Arguments of a transformers config class."""
 NormKind = Literal["llama", "t5", "gemma", "layer"]
 """``llama``, ``t5`` and ``gemma``: RMS norms that compute in fp32, of which Gemma's multiplies with
 its weights before the cast back; ``layer``: torch's layer_norm."""
@@ -142,7 +144,7 @@ class Shape:
     eager_only: bool = False
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], auto_class: str) -> Shape:
+    def from_config(cls, config: Config, auto_class: str) -> Shape:
         """The shape of a transformers configuration.
 
         Raises:
@@ -151,3 +153,7 @@ class Shape:
         from .families import shape_of
 
         return shape_of(config, auto_class)
+
+
+Family = Callable[[Config], Shape]
+"""What makes the shape of one model family; ``model_type`` and ``auto_class`` are left empty."""
