@@ -13,6 +13,7 @@ from typing import Final
 from .fsdp import fully_shard
 from .rewrite import Rewriter, blocks_of_steps, divided
 from .timeline import BlockInfo, Timeline
+from .whole_gradients import applies, keep_whole
 from .workload import Parallel, Workload
 
 FIRST_BUCKET_BYTES: Final = 1 << 20
@@ -33,7 +34,8 @@ def shard(timeline: Timeline, workload: Workload) -> Timeline:
     if parallel.data * parallel.context == 1:
         return timeline
     if parallel.zero >= 2:
-        return fully_shard(timeline, workload)
+        sharded = fully_shard(timeline, workload)
+        return keep_whole(sharded, timeline) if applies(workload) else sharded
     if not workload.training:
         return timeline
     replicated = with_buckets(timeline)
