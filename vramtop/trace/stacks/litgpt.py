@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -50,7 +51,7 @@ def build(
     Raises:
         UsageError: an architecture or a precision that LitGPT does not have.
     """
-    shape = lit_shape(workload.model.config or {})
+    shape = _of_one_rank(workload)
     storage = _storage(workload, double_quantized)
     default = torch.get_default_dtype()
     torch.set_default_dtype(_DTYPES[workload.weight_dtype])
@@ -68,9 +69,26 @@ def build(
     return module, _train_adapters if workload.lora is not None else _train_all
 
 
+def _of_one_rank(workload: Workload) -> LitShape:
+    """The part of the fullest device.
+
+    generate/tp.py divides attention and MLP, sequentially.py layers; embedding and head are on
+    every device of the former and on the first of the latter.
+    """
+    shape = lit_shape(workload.model.config or {})
+    ways, stages = workload.parallel.tensor, workload.parallel.pipeline
+    return replace(
+        shape,
+        layers=-(-shape.layers // stages),
+        heads=shape.heads // ways,
+        groups=max(shape.groups // ways, 1),
+        ffn=shape.ffn // ways,
+    )
+
+
 def depth(workload: Workload) -> int:
     """Number of the model's layers."""
-    return lit_shape(workload.model.config or {}).layers
+    return _of_one_rank(workload).layers
 
 
 def period(workload: Workload) -> int:
