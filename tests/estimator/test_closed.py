@@ -118,7 +118,7 @@ def test_nested_scales_save_a_third_of_a_bit():
 
 
 @pytest.mark.parametrize(
-    ("zero", "weights", "gradients", "states"), [(1, 8, 8, 1), (2, 8, 1, 1), (3, 1, 1, 1)]
+    ("zero", "weights", "gradients", "states"), [(1, 8, 16, 1), (2, 1, 1, 1), (3, 1, 1, 1)]
 )
 def test_zero_divides(zero, weights, gradients, states):
     workload = replace(SEVEN_B, parallel=Parallel(gpus=8, zero=zero))
@@ -129,10 +129,49 @@ def test_zero_divides(zero, weights, gradients, states):
     assert parts["optimizer_state"] == pytest.approx(4 * N * states / 8)
 
 
-def test_ddp_has_its_buckets():
-    assert phases(replace(SEVEN_B, parallel=Parallel(gpus=2)))["step"].peak_bytes - phases(SEVEN_B)[
-        "step"
-    ].peak_bytes == pytest.approx(2 * N)
+@pytest.mark.parametrize("parallel", [Parallel(gpus=2), Parallel(gpus=2, context=2)])
+def test_ddp_has_its_buckets_all_the_while(parallel):
+    alone, spread = (
+        {
+            moment.phase: moment.components["gradient"].at(4)
+            for moment in closed.predictor(workload)._stages[0].moments
+            if moment.after
+        }
+        for workload in (SEVEN_B, replace(SEVEN_B, parallel=parallel))
+    )
+    for phase, gradients in spread.items():
+        assert gradients - alone[phase] == pytest.approx(2 * N), phase
+
+
+# By hand from fully_shard's order: what is there of whole weights beside the shards, in layers
+# (L, 202,383,360 elements of Llama-7B) and root (R, embedding, head and last norm).
+L = 202383360
+R = N - 32 * L
+
+
+@pytest.mark.parametrize(
+    ("zero", "forward", "loss"), [(2, N, N), (3, R, R)], ids=["zero-2", "zero-3"]
+)
+def test_fsdp_gathers_whole_weights_beside_the_shards(zero, forward, loss):
+    workload = replace(SEVEN_B, parallel=Parallel(gpus=8, zero=zero))
+    moments = closed.predictor(workload)._stages[0].moments
+    after = next(m for m in moments if m.phase == "forward" and m.after)
+    begin = next(m for m in moments if m.phase == "backward")
+    embedding = next(m for m in moments if m.phase == "backward" and m.where == "embedding")
+    assert after.components["parameter"].at(4) == pytest.approx(2 * (N / 8 + forward))
+    assert begin.components["parameter"].at(4) == pytest.approx(2 * (N / 8 + loss))
+    # One layer is fetched ahead where it was not kept.
+    assert begin.components["temporary"].at(4) == pytest.approx(0 if zero == 2 else 2 * L)
+    assert embedding.components["parameter"].at(4) == pytest.approx(2 * (N / 8 + R))
+    assert embedding.components["gradient"].at(4) == pytest.approx(2 * (N / 8 + R), rel=1e-3)
+
+
+def test_fsdp_gathers_in_autocasts_dtype():
+    workload = replace(SEVEN_B, precision="amp-bf16", parallel=Parallel(gpus=8, zero=3))
+    predictor = closed.predictor(workload)
+    forward = next(m for m in predictor._stages[0].moments if m.phase == "forward" and m.after)
+    assert forward.components["parameter"].at(4) == pytest.approx(4 * N / 8 + 2 * R)
+    assert predictor.sizes[0].cast_bytes() == 0
 
 
 @pytest.mark.parametrize("sequence", [False, True])
@@ -169,7 +208,8 @@ def test_expert_parallel_divides_the_experts():
     alone = Workload(find_model("mixtral-8x7b"), batch=1, sequence=512)
     spread = replace(alone, parallel=Parallel(gpus=4, expert=4))
     experts = 32 * 8 * 3 * 4096 * 14336 * 2
-    saved = phases(alone)["load"].after_bytes - phases(spread)["load"].after_bytes
+    loaded = [closed.predictor(w)._stages[0].moments[0].components for w in (alone, spread)]
+    saved = loaded[0]["parameter"].at(1) - loaded[1]["parameter"].at(1)
     assert saved == pytest.approx(experts * 3 / 4)
 
 

@@ -2,7 +2,8 @@
 
 A steady step: its forward finds optimizer states (and, where gradients are accumulated, those of
 the micro-batches before), its backward turns activations into gradients, its optimizer allocates
-for a moment. Peaks in between lie below one of these: both change layer by layer, linearly.
+for a moment. Peaks in between lie below one of these: both change layer by layer, linearly. What
+data parallelism adds is DDP's ``bucket`` all the while, or what FSDP has at a moment (``sharded``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .components import COMPONENTS
-from .components.gradients import embedding_gradient_bytes
+from .components.communication import sharded
+from .components.gradients import embedding_gradient_bytes, head_gradient_bytes
 from .components.kv_cache import growing_bytes, kv_cache_bytes, training_cache_bytes
 from .components.logits import logits_of
 from .sizes import Affine, Sizes
@@ -43,103 +45,91 @@ def moments_of(sizes: Sizes) -> tuple[Moment, ...]:
 
 
 def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
-    w = sizes.workload
-    logits = logits_of(sizes)
-    weights, states = {"parameter": p["parameter"]}, {"optimizer_state": p["optimizer_state"]}
-    lasting = {**weights, **states, "workspace": p["workspace"]}
-    before = p["gradient"] if w.grad_accumulation > 1 else Affine()
-    forward = {**lasting, "input": p["input"], "gradient": before}
+    logits, fsdp = logits_of(sizes), sharded(sizes)
+    loaded = {"parameter": p["parameter"], "gradient": p["bucket"]}
+    lasting = {
+        **loaded,
+        "optimizer_state": p["optimizer_state"],
+        "workspace": p["workspace"],
+        "input": p["input"],
+    }
+    accumulates = sizes.workload.grad_accumulation > 1
+    # What the micro-batches before have left; where there are none, forward starts without.
+    forward = _plus(lasting, {"gradient": p["gradient"]}) if accumulates else lasting
     whole = p["activation"] + logits.saved
     layers = sum(part.count for part in sizes.layers) * sizes.in_flight()
-    one = Affine(0.0, (p["activation"].slope / max(layers, 1.0)))
+    one = Affine(0.0, p["activation"].slope / max(layers, 1.0))
     replayed = p["recomputed"]
-    last_gradient = Affine(embedding_gradient_bytes(sizes))
-    if w.parallel.zero >= 2:
-        last_gradient = last_gradient * (1 / w.parallel.shards)
-    head_gradient = _head_gradient(sizes)
-    communicated = p["gathered"] + p["reduced"]
+    table, head = (
+        Affine(0.0 if fsdp else size)
+        for size in (embedding_gradient_bytes(sizes), head_gradient_bytes(sizes))
+    )
     outputs = logits.kept + training_cache_bytes(sizes)
-    held = {**lasting, "input": p["input"]}
-    end = {**held, "gradient": p["gradient"], "activation": outputs}
-    return (
-        Moment("load", "", weights, after=True),
+    end = _plus(lasting, {"gradient": p["gradient"], "activation": outputs})
+    last_layer = {
+        "gradient": Affine() if accumulates else head,
+        "activation": p["activation"] + logits.kept + replayed,
+        "autograd_detail": p["working"],
+    }
+    # The loop's variable still has the last step's outputs.
+    loss = {"activation": whole + logits.forward_extra + outputs}
+    working = {"activation": p["activation"] + outputs + p["working"]}
+    first_layer = {
+        "gradient": p["gradient"] + table * -1,
+        "activation": one + outputs + replayed,
+        "autograd_detail": p["working"],
+    }
+    tied = {"autograd_detail": table if sizes.shape.tied else Affine()}
+    found = [
+        Moment("load", "", loaded, after=True),
+        Moment("forward", "last layer", _plus(forward, working, fsdp.get("layer"))),
+        Moment("forward", "loss", _plus(forward, loss, fsdp.get("head"))),
         Moment(
-            "forward",
-            "loss",
-            {
-                **forward,
-                # The loop's variable still has the last step's outputs.
-                "activation": whole + logits.forward_extra + outputs,
-                "temporary": p["gathered"],
-            },
+            "forward", "", _plus(forward, {"activation": whole}, fsdp.get("forward")), after=True
         ),
-        Moment(
-            "forward",
-            "last layer",
-            {
-                **forward,
-                "activation": p["activation"] + logits.kept + p["working"],
-                "temporary": p["gathered"],
-            },
-        ),
-        Moment("forward", "", {**forward, "activation": whole}, after=True),
         Moment(
             "backward",
             "loss",
-            {
-                **forward,
-                "activation": whole,
-                "autograd_detail": logits.backward_extra,
-                "temporary": p["gathered"],
-            },
+            _plus(
+                forward,
+                {"activation": whole, "autograd_detail": logits.backward_extra},
+                fsdp.get("loss"),
+            ),
         ),
-        Moment(
-            "backward",
-            "last layer",
-            {
-                **forward,
-                "gradient": p["gradient"] if w.grad_accumulation > 1 else head_gradient,
-                "activation": p["activation"] + logits.kept + replayed,
-                "autograd_detail": p["working"],
-                "temporary": communicated,
-            },
-        ),
-        Moment(
-            "backward",
-            "first layer",
-            {
-                **held,
-                "gradient": p["gradient"] + last_gradient * -1,
-                "activation": one + logits.kept + replayed,
-                "autograd_detail": p["working"],
-                "temporary": communicated,
-            },
-        ),
-        Moment(
-            "backward",
-            "embedding",
-            {**end, "autograd_detail": last_gradient if sizes.shape.tied else Affine()},
-        ),
+        Moment("backward", "last layer", _plus(forward, last_layer, fsdp.get("last layer"))),
+        Moment("backward", "first layer", _plus(lasting, first_layer, fsdp.get("first layer"))),
+        Moment("backward", "embedding", _plus(end, tied, fsdp.get("embedding"))),
         Moment("backward", "", end, after=True),
-        Moment("step", "optimizer", {**end, "temporary": p["optimizer_transient"]}),
+        Moment("step", "optimizer", _plus(end, {"temporary": p["optimizer_transient"]})),
         Moment("step", "", end, after=True),
         Moment("zero_grad", "", end),
-        Moment("zero_grad", "", {**held, "activation": outputs}, after=True),
-    )
+        Moment("zero_grad", "", _plus(lasting, {"activation": outputs}), after=True),
+    ]
+    if fsdp:
+        gathering = {"activation": p["activation"] + outputs}
+        reducing = {"activation": one * -1}
+        found += [
+            Moment("forward", "last layer", _plus(forward, gathering, fsdp["gathering"])),
+            Moment(
+                "backward", "last layer", _plus(forward, last_layer, reducing, fsdp["reducing"])
+            ),
+            Moment("backward", "embedding", _plus(end, fsdp["root"])),
+        ]
+    return tuple(found)
 
 
-def _head_gradient(sizes: Sizes) -> Affine:
-    elements = sizes.head.count * sizes.head.trained_elements(sizes)
-    if sizes.shape.tied and sizes.workload.lora is None and sizes.head.count:
-        elements += embedding_gradient_bytes(sizes) / sizes.width
-    parallel = sizes.workload.parallel
-    by = parallel.shards if parallel.zero >= 2 else 1
-    return Affine(elements * sizes.trained_width / by)
+def _plus(sums: Sums, *more: Sums | None) -> Sums:
+    """All of them together, component by component."""
+    total = dict(sums)
+    for other in more:
+        for name, size in (other or {}).items():
+            total[name] = total[name] + size if name in total else size
+    return total
 
 
 def _inference(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
     w = sizes.workload
-    logits = logits_of(sizes)
+    logits, fsdp = logits_of(sizes), sharded(sizes)
     weights = {"parameter": p["parameter"]}
     lasting = {**weights, "workspace": p["workspace"], "input": p["input"]}
     prompt = {**lasting, "kv_cache": kv_cache_bytes(sizes, sizes.tokens)}
@@ -150,20 +140,29 @@ def _inference(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         Moment(
             "forward",
             "layers",
-            {**prompt, "activation": p["working"] + cast, "temporary": p["gathered"]},
+            _plus(prompt, {"activation": p["working"] + cast}, fsdp.get("layer")),
         ),
         Moment(
             "forward",
             "head",
-            {**prompt, "activation": logits.saved + last + logits.forward_extra + cast},
+            _plus(
+                prompt,
+                {"activation": logits.saved + last + logits.forward_extra + cast},
+                fsdp.get("head"),
+            ),
         ),
-        Moment("forward", "", {**prompt, "activation": logits.saved}, after=True),
+        Moment(
+            "forward",
+            "",
+            _plus(prompt, {"activation": logits.saved}, fsdp.get("forward")),
+            after=True,
+        ),
     ]
     if w.new_tokens:
         grown = {**lasting, "kv_cache": kv_cache_bytes(sizes, sizes.tokens + w.new_tokens)}
         more = growing_bytes(sizes, sizes.tokens + w.new_tokens) + logits.saved + cast
         found += [
-            Moment("generate", "attention", {**grown, "activation": more}),
-            Moment("generate", "", grown, after=True),
+            Moment("generate", "attention", _plus(grown, {"activation": more}, fsdp.get("layer"))),
+            Moment("generate", "", _plus(grown, fsdp.get("forward")), after=True),
         ]
     return tuple(found)

@@ -87,6 +87,12 @@ class Sizes:
         return (self.embedding, *self.layers, self.head)
 
     @property
+    def sharded(self) -> bool:
+        """Whether FSDP divides parameters and gradients (ZeRO-2 and 3)."""
+        parallel = self.workload.parallel
+        return parallel.zero >= 2 and parallel.shards > 1
+
+    @property
     def width(self) -> int:
         """Bytes of an element of what is not quantised."""
         return 4 if prepared_for_kbit(self.workload) else BYTES[self.workload.weight_dtype]
@@ -135,10 +141,26 @@ class Sizes:
         """All elements that have gradients."""
         return sum(part.count * part.trained_elements(self) for part in self.parts)
 
+    def table_trained(self) -> float:
+        """Trained elements of the table of token embeddings."""
+        if not self.workload.training or self.workload.lora is not None or self.shape.image:
+            return 0.0
+        tokens = (w for w in self.embedding.weights if w.name == "embed_tokens")
+        return self.embedding.count * sum(table.elements for table in tokens)
+
+    def head_trained(self) -> float:
+        """Elements whose gradient backward makes at the head; of a tied one the table's."""
+        own = self.head.count * self.head.trained_elements(self)
+        return own + self.table_trained() if self.shape.tied and self.head.count else own
+
+    def ends_trained(self) -> float:
+        """Trained elements of embedding and head."""
+        return sum(part.count * part.trained_elements(self) for part in (self.embedding, self.head))
+
     def cast_bytes(self) -> float:
-        """Copies of weights that autocast makes in a forward, bytes."""
+        """Copies of weights that autocast makes in a forward, bytes; FSDP gathers in its dtype."""
         w = self.workload
-        if not w.autocast_dtype:
+        if not w.autocast_dtype or self.sharded:
             return 0.0
         return BYTES[w.autocast_dtype] * sum(p.count * p.cast_elements for p in self.parts)
 

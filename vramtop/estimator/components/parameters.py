@@ -6,11 +6,12 @@ from ..sizes import Affine, Sizes
 
 
 def parameter_bytes(sizes: Sizes) -> Affine:
-    """Weights and adapters of one GPU; ZeRO-3 divides them.
+    """Weights and adapters that one GPU keeps; ZeRO-2 and 3 (FSDP) divide them.
+
+    What FSDP gathers for forward and backward is in ``communication``.
 
     Embeddings, norms and the head stay unquantised (transformers,
     quantizers/base.py, get_keys_to_not_convert).
     """
-    parallel = sizes.workload.parallel
     total = sum(part.count * part.stored_bytes(sizes) for part in sizes.parts)
-    return Affine(total / (parallel.shards if parallel.zero >= 3 else 1))
+    return Affine(total / (sizes.workload.parallel.shards if sizes.sharded else 1))
