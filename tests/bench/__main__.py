@@ -6,7 +6,14 @@ Options are those of the benchmark that is named.
 import importlib
 import sys
 
-BENCHMARKS = ("monitor", "training", "probe_cost", "detail_cost", "accuracy")
+BENCHMARKS = (
+    "monitor",
+    "training",
+    "probe_cost",
+    "detail_cost",
+    "accuracy",
+    "closed_vs_trace",
+)
 
 first = next((i for i, word in enumerate(sys.argv) if word.startswith("-")), len(sys.argv))
 names, options = sys.argv[1:first], sys.argv[first:]
