@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from .pipeline import STAGES, Side, stage
 from .result import Footprint, Predictor
 from .sharding import apply_sequence_parallel, shard
+from .steady import with_another_step
 from .timeline import BlockInfo, Timeline
 from .traced import TracedPredictor
 from .workload import Workload
@@ -30,7 +31,7 @@ def fullest(line: Timeline, exact: Mapping[int, Timeline], workload: Workload) -
             timeline = apply_sequence_parallel(_with_kv_dtype(timeline, workload), workload)
             if which is not None:
                 timeline = stage(timeline, workload, which)
-            return shard(timeline, workload)
+            return with_another_step(shard(timeline, workload))
 
         exactly = {batch: part(timeline) for batch, timeline in exact.items()}
         predictors.append(TracedPredictor(part(line), exactly, workload))

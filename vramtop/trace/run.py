@@ -62,6 +62,7 @@ def run(workload: Workload, progress: Progress, *, whole: bool = False) -> Run:
         raise UsageError(
             f"{workload.model.entry}: {type(error).__name__}: {error}".splitlines()[0]
         ) from None
+    recorder.recording.put_in_order()
     return Run(recorder.recording, tuple(built.stacks), built.irregular)
 
 
