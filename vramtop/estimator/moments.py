@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from .components import COMPONENTS
 from .components.communication import sharded
 from .components.gradients import embedding_gradient_bytes, head_gradient_bytes
-from .components.kv_cache import growing_bytes, kv_cache_bytes, training_cache_bytes
+from .components.kv_cache import (
+    growing_bytes,
+    kv_cache_bytes,
+    training_cache_bytes,
+    unshared_cache_bytes,
+)
 from .components.logits import logits_of
 from .sizes import Affine, Sizes
 
@@ -53,10 +58,11 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         "workspace": p["workspace"],
         "input": p["input"],
     }
-    accumulates = sizes.workload.grad_accumulation > 1
+    accumulates = sizes.workload.grad_accumulation > 1 or sizes.alternates()
     # What the micro-batches before have left; where there are none, forward starts without.
     forward = _plus(lasting, {"gradient": p["gradient"]}) if accumulates else lasting
-    whole = p["activation"] + logits.saved
+    kept = logits.kept + unshared_cache_bytes(sizes)
+    whole = p["activation"] + logits.saved + unshared_cache_bytes(sizes)
     layers = sum(part.count for part in sizes.layers) * sizes.in_flight()
     one = Affine(0.0, p["activation"].slope / max(layers, 1.0))
     replayed = p["recomputed"]
@@ -68,7 +74,7 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
     end = _plus(lasting, {"gradient": p["gradient"], "activation": outputs})
     last_layer = {
         "gradient": Affine() if accumulates else head,
-        "activation": p["activation"] + logits.kept + replayed,
+        "activation": p["activation"] + kept + replayed,
         "autograd_detail": p["working"],
     }
     # The loop's variable still has the last step's outputs.

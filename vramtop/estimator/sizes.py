@@ -178,6 +178,11 @@ class Sizes:
             return held * (1 + (p.pipeline - 1) / (p.pipeline * p.virtual_pipeline))
         return float(held)
 
+    def alternates(self) -> bool:
+        """Whether this stage of a pipeline has backwards before its last forwards (1F1B)."""
+        p = self.workload.parallel
+        return p.pipeline > 1 and (p.micro_batches or p.pipeline) > self.in_flight()
+
 
 def sizes_of(workload: Workload, shape: Shape, stage: Stage) -> Sizes:
     """The parts of one stage; ``only`` is the whole model."""

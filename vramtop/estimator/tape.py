@@ -201,11 +201,11 @@ class Tape:
         out = Value(x.size, x.width)
         if kind == "relu":
             return self.save(out)
-        self.save(x)
         if kind != "gelu_new":
+            self.save(x)
             return out
         wide = 4 if self.autocast else x.width
-        self.save(self.cast(x, wide))
+        self.save(self.cast(x, wide))  # of the power
         self.save(Value(x.size, x.width))  # half of it
         self.save(Value(x.size, wide))  # tanh
         self.save(Value(x.size, wide))  # 1 + tanh

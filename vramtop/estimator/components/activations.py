@@ -19,7 +19,21 @@ def activation_bytes(sizes: Sizes) -> Affine:
     layers = sum(part.count * kept_bytes(sizes, part.saved) for part in sizes.layers)
     ends = sizes.embedding.count * sizes.embedding.saved + sizes.head.count * sizes.head.saved
     slope = sizes.tokens * (layers * sizes.in_flight() + ends)
-    return Affine(sizes.cast_bytes(), slope)
+    return Affine(sizes.cast_bytes() + position_bias_bytes(sizes), slope)
+
+
+def position_bias_bytes(sizes: Sizes) -> float:
+    """T5's bias of each pair of positions, the same for all samples: a copy a self-attention.
+
+    One table a stack, permuted, of which SDPA's kernels take a contiguous copy and save it; cross
+    attention shares a tensor of zeros (transformers, modeling_t5.py, compute_bias).
+    """
+    shape, w = sizes.shape, sizes.workload
+    if not shape.position_buckets or w.attention == "eager" or w.checkpointing != "none":
+        return 0.0
+    pairs = shape.heads / w.parallel.tensor * sizes.tokens**2
+    layers = (shape.encoder_layers + shape.layers) / w.parallel.pipeline
+    return (layers + 1) * pairs * sizes.activation_width
 
 
 def kept_bytes(sizes: Sizes, saved: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..sizes import Affine, Sizes
 
-_CAUSAL = "AutoModelForCausalLM"
+_CACHING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 KV_WIDTH = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
 
 
@@ -22,14 +22,32 @@ def kv_cache_bytes(sizes: Sizes, tokens: float) -> Affine:
 def training_cache_bytes(sizes: Sizes) -> Affine:
     """Keys and values that a training's ``outputs`` hold until the next forward has its own.
 
-    transformers' causal models return them in training too, unless they checkpoint (use_cache).
+    transformers' models return them in training too, unless they checkpoint (use_cache); those
+    with an encoder have the keys and values of its tokens as well, and its last hidden states.
     """
     w, shape = sizes.workload, sizes.shape
-    if w.stack != "plain" or w.checkpointing != "none" or shape.auto_class != _CAUSAL:
+    if w.stack != "plain" or w.checkpointing != "none" or shape.auto_class not in _CACHING:
         return Affine()
-    return Affine(
-        0.0, sum(_layer_bytes(sizes, seen) * n for seen, n in _layers(sizes, sizes.tokens))
-    )
+    one = sum(_layer_bytes(sizes, seen) * n for seen, n in _layers(sizes, sizes.tokens))
+    if not shape.encoder_layers:
+        return Affine(0.0, one)
+    return Affine(0.0, 2 * one + sizes.tokens * shape.hidden * sizes.width)
+
+
+def unshared_cache_bytes(sizes: Sizes) -> Affine:
+    """Of a training's cache what attention's backward does not need itself: all of it or nothing.
+
+    Attention saves the cache's own keys and values, but under autocast copies of fp32 ones.
+    """
+    return training_cache_bytes(sizes) if _promoted(sizes) else Affine()
+
+
+def _promoted(sizes: Sizes) -> bool:
+    """Whether autocast's cache is fp32: rotated keys are, and values are put to a tensor of theirs.
+
+    transformers, cache_utils.py, DynamicLayer: an empty tensor of the keys' dtype, and torch.cat.
+    """
+    return sizes.workload.autocast_dtype is not None and sizes.shape.rope
 
 
 def growing_bytes(sizes: Sizes, tokens: float) -> Affine:
@@ -51,7 +69,9 @@ def _layers(sizes: Sizes, tokens: float) -> tuple[tuple[float, float], ...]:
 
 def _layer_bytes(sizes: Sizes, tokens: float) -> float:
     shape, w = sizes.shape, sizes.workload
-    width = KV_WIDTH[w.kv_dtype] if w.kv_dtype else sizes.activation_width
+    width = 4 if _promoted(sizes) else sizes.activation_width
+    if w.kv_dtype:
+        width = KV_WIDTH[w.kv_dtype]
     if shape.latent is not None:
         values = shape.heads * (shape.head_dim + shape.latent.value) / w.parallel.tensor
     else:

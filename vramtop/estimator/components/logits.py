@@ -26,7 +26,8 @@ def logits_of(sizes: Sizes) -> Logits:
 
     transformers' ForCausalLMLoss takes the logits as fp32: l + 4 saved, 8 more in backward, so
     14 for bf16 and 16 for fp32 while ``outputs`` is referenced, 12 where it is not (counted). BERT
-    and T5 give them to CrossEntropyLoss as they are, which autocast makes fp32.
+    and T5 give them to CrossEntropyLoss as they are: autocast leaves its log-softmax alone, which
+    is called with a dtype (ATen/native/LossNLL.cpp), and has nll_loss take and save an fp32 copy.
     """
     w, shape = sizes.workload, sizes.shape
     if sizes.stage == "first" or shape.image or "SequenceClassification" in shape.auto_class:
@@ -44,8 +45,9 @@ def logits_of(sizes: Sizes) -> Logits:
     per_token = sizes.tokens * words
     if w.chunked_loss:
         return _chunked(sizes, per_token)
-    upcast = shape.model_type not in ("bert", "roberta", "t5") or bool(w.autocast_dtype)
+    upcast = shape.model_type not in ("bert", "roberta", "t5")
     wide = 4 if upcast else width
+    copies = 4 if w.autocast_dtype and not upcast else 0
     holds = w.stack == "plain"
     capped = width if shape.logit_softcap else 0
     own = width + capped
@@ -54,9 +56,10 @@ def logits_of(sizes: Sizes) -> Logits:
     kept = width if holds else 0
     copied = wide if wide != width else 0
     return Logits(
-        saved=Affine(0.0, per_token * (own + wide if holds else capped + wide)),
+        saved=Affine(0.0, per_token * ((own if holds else capped) + wide + copies)),
         forward_extra=Affine(0.0, per_token * (copied if holds else copied + width)),
-        backward_extra=Affine(0.0, per_token * 2 * wide),
+        # The copy goes before the gradient of log-softmax comes.
+        backward_extra=Affine(0.0, per_token * (copies or 2 * wide)),
         kept=Affine(0.0, per_token * kept),
     )
 
