@@ -175,7 +175,7 @@ class _Repetition:
         for position in range(visit.start, visit.end):
             self._positions.setdefault(position, len(self._events))
             event = pattern.events[position]
-            module = self._renamed(pattern.event_modules[position], visit.tag, shift)
+            module = self._renamed(pattern.event_modules[position], shift)
             if event > 0:
                 block = pattern.blocks[event - 1]
                 if shift:
@@ -183,7 +183,7 @@ class _Repetition:
                     block = replace(
                         block,
                         layer=tag if own else block.layer,
-                        module=self._renamed(block.module, visit.tag, shift),
+                        module=self._renamed(block.module, shift),
                     )
                 self._blocks.append(block)
                 self._made[(event - 1, tag)] = len(self._blocks)
@@ -239,14 +239,13 @@ class _Repetition:
         except KeyError:
             raise NotRepeating(f"layer {traced} lacks a block of its neighbours") from None
 
-    def _renamed(self, path: str, tag: int | None, shift: int) -> str:
-        layer = self._layer(tag)
-        if layer is None or not shift:
+    def _renamed(self, path: str, shift: int) -> str:
+        """A path as it is ``shift`` layers on; also that of a neighbour (the next parameter's)."""
+        start = self._stack.prefix + "."
+        if not shift or not path.startswith(start):
             return path
-        old = f"{self._stack.prefix}.{layer}"
-        if path == old or path.startswith(old + "."):
-            return f"{self._stack.prefix}.{layer + shift}{path[len(old) :]}"
-        return path
+        number, dot, rest = path[len(start) :].partition(".")
+        return f"{start}{int(number) + shift}{dot}{rest}" if number.isdigit() else path
 
     def _check(self) -> None:
         """Whether the template and the layer after it do the same, event by event."""
