@@ -17,3 +17,4 @@ bench:  ## every benchmark prints its table and its machine; half an hour on an 
 
 screenshots:  ## from a real demo run; needs rsvg-convert (Debian: librsvg2-bin)
 	$(BIN)/python -m tests.screenshots
+	$(BIN)/python -m tests.screenshots_commands

@@ -171,7 +171,14 @@ def fsdp_qlora(record: Record) -> Translation:
         precision="nf4" if record["quant"] else "bf16",
         double_quantization=False,
         checkpointing="full",
-        lora=Lora(64, ("k_proj", "q_proj", "v_proj", "up_proj", "down_proj", "gate_proj"), 0.1),
+        # PEFT 0.9, before autocast_adapter_dtype; train.py never prepares for k-bit training.
+        lora=Lora(
+            64,
+            ("k_proj", "q_proj", "v_proj", "up_proj", "down_proj", "gate_proj"),
+            0.1,
+            dtype="bf16",
+            prepared=False,
+        ),
         stack="plain",
         parallel=Parallel(gpus=2, zero=3 if sharded else 0),
         device=device(record["gpu"]),

@@ -139,6 +139,13 @@ def add_arithmetic_options(parser: argparse.ArgumentParser) -> None:
         help="module names with commas, or all-linear (default: PEFT's for the model)",
     )
     group.add_argument("--lora-dropout", type=float, metavar="P", help="default: 0")
+    _add_choice(group, "--lora-dtype", COMPUTE_DTYPES, "fp32, as PEFT makes adapters")
+    group.add_argument(
+        "--no-kbit-preparation",
+        action="store_const",
+        const=True,
+        help="nf4, int8: without PEFT's prepare_model_for_kbit_training",
+    )
     group.add_argument(
         "--chunked-loss",
         action="store_const",
@@ -274,11 +281,18 @@ def _lora(given: dict[str, Any]) -> Lora | None:
     rank = given.get("lora")
     targets, dropout = given.get("lora_targets"), given.get("lora_dropout")
     if rank is None:
-        need(targets is None and dropout is None, "--lora-targets and --lora-dropout need --lora")
+        for name in ("lora_targets", "lora_dropout", "lora_dtype", "no_kbit_preparation"):
+            need(given.get(name) is None, f"--{name.replace('_', '-')} needs --lora RANK")
         return None
     names = tuple(filter(None, (name.strip() for name in (targets or "").split(","))))
     need(targets is None or bool(names), "--lora-targets names no module; write q_proj,v_proj")
-    return Lora(rank, names, dropout or 0.0)
+    return Lora(
+        rank,
+        names,
+        dropout or 0.0,
+        dtype=given.get("lora_dtype"),
+        prepared=not given.get("no_kbit_preparation"),
+    )
 
 
 def _add_choice(

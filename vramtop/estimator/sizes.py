@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from . import network
 from .shape import Shape
-from .tape import BYTES, Tape, Weight, prepared_for_kbit
+from .tape import BYTES, Tape, Weight
 from .workload import QUANTIZED, Workload
 
 Stage = Literal["only", "first", "last"]
@@ -95,14 +95,14 @@ class Sizes:
     @property
     def width(self) -> int:
         """Bytes of an element of what is not quantised."""
-        return 4 if prepared_for_kbit(self.workload) else BYTES[self.workload.weight_dtype]
+        return 4 if self.workload.prepared_for_kbit else BYTES[self.workload.weight_dtype]
 
     @property
     def trained_width(self) -> int:
         """Bytes of a trained parameter's element; PEFT makes adapters fp32."""
         if self.workload.lora is None:
             return self.width
-        return 4 if self.workload.stack in ("plain", "hf-trainer") else self.width
+        return BYTES[self.workload.adapter_dtype]
 
     @property
     def activation_width(self) -> int:
@@ -157,12 +157,13 @@ class Sizes:
         """Trained elements of embedding and head."""
         return sum(part.count * part.trained_elements(self) for part in (self.embedding, self.head))
 
-    def cast_bytes(self) -> float:
+    def cast_bytes(self, *, head: bool = True) -> float:
         """Copies of weights that autocast makes in a forward, bytes; FSDP gathers in its dtype."""
         w = self.workload
         if not w.autocast_dtype or self.sharded:
             return 0.0
-        return BYTES[w.autocast_dtype] * sum(p.count * p.cast_elements for p in self.parts)
+        parts = self.parts if head else (self.embedding, *self.layers)
+        return BYTES[w.autocast_dtype] * sum(p.count * p.cast_elements for p in parts)
 
     def in_flight(self) -> float:
         """Micro-batches whose activations are held at once, in batches of this stage's layers.

@@ -228,6 +228,14 @@ class Tape:
         self.save(Value(x.size, 1))
         return Value(x.size, x.width)
 
+    def lacks_grouped_kernel(self, grouped: bool, q: Value) -> bool:
+        """Whether SDPA has no kernel for fewer heads of keys than of queries, so multiplies itself.
+
+        Flash takes no fp32, and the memory-efficient kernel no ``enable_gqa``
+        (ATen/native/transformers/cuda/sdp_utils.cpp).
+        """
+        return grouped and (self.autocast or q.width) == 4 and self.attention == "sdpa"
+
     def attend(
         self,
         q: Value,
@@ -286,16 +294,6 @@ def _stream_width(workload: Workload) -> int:
     PEFT's prepare_model_for_kbit_training makes embeddings and norms of nf4 and int8 models
     fp32, so the hidden states too.
     """
-    if prepared_for_kbit(workload):
+    if workload.prepared_for_kbit:
         return 4
     return BYTES[workload.weight_dtype]
-
-
-def prepared_for_kbit(workload: Workload) -> bool:
-    """Whether PEFT's recipe made all that is not quantised fp32 (not LitGPT's or torchtune's)."""
-    return (
-        workload.precision in ("nf4", "int8")
-        and workload.training
-        and workload.lora is not None
-        and workload.stack in ("plain", "hf-trainer")
-    )

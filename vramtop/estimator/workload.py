@@ -63,6 +63,15 @@ class Lora:
     """Module names as PEFT's ``target_modules``; empty: PEFT's own choice for the model type;
     ``("all-linear",)``: every linear layer but the head."""
     dropout: float = 0.0
+    dtype: str | None = None
+    """Of the adapters: fp32, fp16, bf16; None: fp32 with PEFT (its autocast_adapter_dtype), that
+    of the weights with other stacks."""
+    prepared: bool = True
+    """Over nf4 or int8: whether PEFT's prepare_model_for_kbit_training is called, as PEFT's
+    documentation does; it makes all that is not quantised fp32."""
+
+
+_PEFT_STACKS: Final = ("plain", "hf-trainer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +190,20 @@ class Workload:
         if self.autocast_dtype:
             return "fp32"
         return self.activation_dtype
+
+    @property
+    def adapter_dtype(self) -> str:
+        """The dtype of LoRA's adapters."""
+        if self.lora is not None and self.lora.dtype is not None:
+            return self.lora.dtype
+        return "fp32" if self.stack in _PEFT_STACKS else self.weight_dtype
+
+    @property
+    def prepared_for_kbit(self) -> bool:
+        """Whether what is not quantised is made fp32 for training (``Lora.prepared``)."""
+        if self.lora is None or not self.training or self.stack not in _PEFT_STACKS:
+            return False
+        return self.precision in ("nf4", "int8") and self.lora.prepared
 
     @property
     def implementation(self) -> OptimizerImplementation:

@@ -182,12 +182,13 @@ def _from_entry(entry: str) -> Built:
     module = _import(place)
     function = getattr(module, name, None)
     if not callable(function):
-        raise UsageError(f"{place} has no function {name!r}")
+        raise UsageError(f"{place} has no function {name!r} that can be called")
     try:
         with torch.device("meta"):
             made = function()
     except Exception as error:  # the user's own code may raise anything
-        raise UsageError(f"{entry} failed: {type(error).__name__}: {error}") from None
+        first = (str(error).splitlines() or [""])[0]
+        raise UsageError(f"{entry} failed: {type(error).__name__}: {first}") from None
     model, step = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"{entry} returned {type(model).__name__}, not a torch.nn.Module")

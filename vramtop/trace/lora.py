@@ -18,7 +18,6 @@ _TASKS: Final = {
     "AutoModelForTokenClassification": "TOKEN_CLS",
 }
 _DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_PEFT_STACKS: Final = ("plain", "hf-trainer")
 _NAMES_SHOWN: Final = 12
 
 
@@ -49,12 +48,12 @@ def add_lora(model: Any, workload: Workload) -> Any:
         task_type=_TASKS.get(workload.model.auto_class),
     )
     config._register_custom_module(CUSTOM_LAYERS)
-    ours = workload.stack in _PEFT_STACKS
+    own = _DTYPES[workload.adapter_dtype]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             peft = get_peft_model(
-                model, config, autocast_adapter_dtype=ours, low_cpu_mem_usage=True
+                model, config, autocast_adapter_dtype=False, low_cpu_mem_usage=True
             )
     except ValueError as error:
         if targets is None:
@@ -63,10 +62,9 @@ def add_lora(model: Any, workload: Workload) -> Any:
                 f"{_names(model)}"
             ) from None
         raise UsageError(f"PEFT: {str(error).splitlines()[0]}") from None
-    if not ours:
-        for parameter in peft.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.to(_DTYPES[workload.weight_dtype])
+    for parameter in peft.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(own)
     return peft.train(workload.training)
 
 

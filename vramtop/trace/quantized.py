@@ -31,7 +31,6 @@ NF4_BLOCK: Final = 64
 NESTED_BLOCK: Final = 256
 INT4_GROUP: Final = 128
 _DTYPES: Final = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_PEFT_STACKS: Final = ("plain", "hf-trainer")
 _FROZEN: Final = ("nf4", "int8", "int4")
 
 
@@ -62,8 +61,7 @@ def quantize(model: Any, workload: Workload) -> None:
         return
     kind = Nested4bit if workload.double_quantization else _CLASSES[precision]
     _replace(model, kind, _DTYPES[workload.activation_dtype])
-    prepared = precision in ("nf4", "int8") and workload.stack in _PEFT_STACKS
-    if workload.lora is not None and workload.training and prepared:
+    if workload.prepared_for_kbit:
         for parameter in model.parameters():
             parameter.requires_grad = False
             if parameter.dtype in (torch.float16, torch.bfloat16):

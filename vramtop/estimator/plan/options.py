@@ -29,6 +29,10 @@ def options(workload: Workload) -> tuple[str, ...]:
             said.append(f"--lora-targets {','.join(workload.lora.targets)}")
         if workload.lora.dropout:
             said.append(f"--lora-dropout {workload.lora.dropout:g}")
+        if workload.lora.dtype is not None:
+            said.append(f"--lora-dtype {workload.lora.dtype}")
+        if not workload.lora.prepared:
+            said.append("--no-kbit-preparation")
     if workload.grad_accumulation > 1:
         said.append(f"--grad-accumulation {workload.grad_accumulation}")
     if workload.chunked_loss:
