@@ -234,6 +234,51 @@ def test_the_first_step_has_no_states_before_its_end():
     assert footprint(SEVEN_B).peak_step == 1
 
 
+def test_the_outputs_of_a_step_hold_an_fp32_cache_under_autocast():
+    # Rotated keys are fp32 there, and values are put to them: 2 x 4 bytes x 32 layers x hidden.
+    kept = {
+        precision: next(
+            m
+            for m in closed.predictor(replace(SEVEN_B, precision=precision))._stages[0].moments
+            if m.phase == "zero_grad" and m.after
+        )
+        .components["activation"]
+        .at(4)
+        for precision in ("bf16", "amp-bf16")
+    }
+    logits, tokens = 4 * 512 * 32000 * 2, 4 * 512
+    assert kept["bf16"] - logits == 2 * 2 * 32 * tokens * 4096
+    assert kept["amp-bf16"] - logits == 2 * 4 * 32 * tokens * 4096
+
+
+def test_an_encoder_decoders_outputs_hold_both_caches_and_the_encoders_states():
+    t5 = Workload(find_model("t5-base"), batch=2, sequence=128, precision="fp32")
+    moment = closed.predictor(t5)._stages[0].moments[-1]
+    tokens = 2 * 128
+    found = moment.components["activation"].at(2)
+    assert found == tokens * 4 * (32128 + 768 + 2 * 2 * 12 * 768)
+
+
+@pytest.mark.parametrize(("micro_batches", "first"), [(4, 0), (8, 1)])
+def test_gradients_of_earlier_micro_batches_in_a_pipeline(micro_batches, first):
+    parallel = Parallel(gpus=4, pipeline=4, micro_batches=micro_batches)
+    stages = closed.predictor(replace(SEVEN_B, parallel=parallel))._stages
+    whole = [stage.moments[-2].components["gradient"].at(4) for stage in stages]
+    forward = [stage.moments[1].components["gradient"].at(4) for stage in stages]
+    assert forward == [whole[0] * first, whole[1]]
+
+
+def test_grouped_heads_in_fp32_have_no_fused_attention():
+    qwen = Workload(find_model("qwen2.5-1.5b"), batch=1, sequence=1024)
+    saved = {
+        precision: closed.predictor(replace(qwen, precision=precision)).sizes[0].layers[0].saved
+        for precision in ("bf16", "fp32")
+    }
+    # Twice the width, and the probabilities: 12 heads x 1024 keys x 4 bytes a token.
+    assert saved["fp32"] > 12 * 1024 * 4
+    assert saved["bf16"] < 12 * 1024 * 4 + 4 * 8960 * 2 + 20 * 1536
+
+
 def test_code_has_no_closed_form():
     with pytest.raises(UsageError, match="--method trace can run code"):
         closed.predictor(Workload(Model("x", entry="a:b")))

@@ -168,9 +168,11 @@ def layer_bytes(kind, attention, dtype, autocast):
 
 
 # On the CPU autocast leaves powers in bf16 (GPT-2's GELU), T5's bias and DeepSeek's unequal heads
-# have no fused SDPA, and experts run one by one: what CUDA does there is not counted here.
+# have no fused SDPA, and experts run one by one; its SDPA takes grouped heads in fp32, as CUDA's
+# does not. What CUDA does there is not counted here.
 NOT_AS_CUDA = {
     "amp": {"phi", "gpt2", "gptj", "gpt_neo", "t5", "mixtral", "qwen3_moe", "deepseek_v3"},
+    "fp32": {"mistral", "qwen2", "gemma"},
     "sdpa": {"gemma2", "gptj", "gpt_neo", "t5", "deepseek_v3"},
 }
 WIDELY_USED = {"llama", "mistral", "qwen2", "gemma", "gpt2", "gpt_neox", "opt", "bert", "falcon"}

@@ -113,12 +113,14 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
     ]
     if fsdp:
         gathering = {"activation": p["activation"] + outputs}
-        reducing = {"activation": one * -1}
+        # The last layer's gradients are being reduced while the next makes its own.
+        reducing, reduced = {"activation": one * -1}, {"activation": one * -2}
         found += [
             Moment("forward", "last layer", _plus(forward, gathering, fsdp["gathering"])),
             Moment(
                 "backward", "last layer", _plus(forward, last_layer, reducing, fsdp["reducing"])
             ),
+            Moment("backward", "last layer", _plus(forward, last_layer, reduced, fsdp["reduced"])),
             Moment("backward", "embedding", _plus(end, fsdp["root"])),
         ]
     return tuple(found)
@@ -139,15 +141,16 @@ def _inference(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
     weights = {"parameter": p["parameter"]}
     lasting = {**weights, "workspace": p["workspace"], "input": p["input"]}
     prompt = {**lasting, "kv_cache": kv_cache_bytes(sizes, sizes.tokens)}
-    cast = Affine(sizes.cast_bytes())
+    cast, in_layers = Affine(sizes.cast_bytes()), Affine(sizes.cast_bytes(head=False))
     last = Affine(0.0, sizes.tokens * sizes.shape.hidden * sizes.width)
     found = [
         Moment("load", "", weights, after=True),
         Moment(
             "forward",
             "layers",
-            _plus(prompt, {"activation": p["working"] + cast}, fsdp.get("layer")),
+            _plus(prompt, {"activation": p["working"] + in_layers}, fsdp.get("layer")),
         ),
+        Moment("forward", "layers", _plus(prompt, fsdp.get("gathering"))),
         Moment(
             "forward",
             "head",

@@ -112,6 +112,9 @@ def _attention(
         # cos and sin have the dtype of the hidden states, so under autocast the products are fp32.
         q = Value(local_q, max(q.width, t.width))
         k = Value(local_kv, max(k.width, t.width))
+    # transformers has no SDPA for scores with a softcap (Gemma 2) and falls back to eager.
+    eager = t.attention == "eager" or (t.attention == "sdpa" and s.attention_softcap)
+    math = s.broadcast_heads or t.lacks_grouped_kernel(s.kv_heads < s.heads, q)
     out = t.attend(
         q,
         k,
@@ -119,9 +122,9 @@ def _attention(
         heads=s.heads / t.tensor,
         out_size=local_q,
         repeated=(local_q, local_q),
-        eager=t.attention == "eager" or s.eager_only or s.broadcast_heads,
+        eager=eager or s.eager_only or math,
         softmax_fp32=s.softmax_fp32,
-        unfused=s.broadcast_heads and t.attention != "eager",
+        unfused=math and not eager,
         copied=s.rope_concatenates,
         products_fp32=s.products_fp32,
         softcap=s.attention_softcap,

@@ -66,14 +66,18 @@ def recomputed_bytes(sizes: Sizes) -> Affine:
 def working_bytes(sizes: Sizes) -> Affine:
     """Inputs, outputs and (in backward) their gradients of the largest operation in a layer.
 
-    With quantised linears the dequantised weight, too.
+    With quantised linears the dequantised weight, too; LLM.int8's products are in int32, then in
+    fp16, then in the model's dtype (bitsandbytes, autograd/_functions.py, MatMul8bitLt).
     """
     w, shape = sizes.workload, sizes.shape
     width = sizes.activation_width
     hidden = 2 * shape.hidden * sizes.width
     slope = hidden + max(part.widest for part in sizes.layers)
     if shape.gated and not w.training:
-        slope = max(slope, hidden + 3 * shape.ffn * width / w.parallel.tensor)
+        inner = width + 4 + 2 + width if w.precision == "int8" else 3 * width
+        # Names hold four hidden states: the embeddings, the layer's input, the sum after
+        # attention and the norm's output (transformers, modeling_llama.py).
+        slope = max(slope, 2 * hidden + inner * shape.ffn / w.parallel.tensor)
     base = 0.0
     if w.precision in GROUP_WIDTH and (w.lora is not None or not w.training):
         largest = max(

@@ -16,6 +16,7 @@ At = Literal[
     "loss",
     "last layer",
     "reducing",
+    "reduced",
     "first layer",
     "embedding",
     "root",
@@ -66,6 +67,11 @@ def sharded(sizes: Sizes) -> Mapping[At, Mapping[str, Affine]]:
             "reducing": {
                 "parameter": whole + at_work + (layer * -1 if stays else ZERO),
                 "gradient": Affine(head * computed + made / w.parallel.shards),
+                "temporary": ahead + Affine(made),
+            },
+            "reduced": {
+                "parameter": whole + at_work + (layer * -1 if stays else ZERO),
+                "gradient": Affine((head + made) * computed + made / w.parallel.shards),
                 "temporary": ahead + Affine(made),
             },
             "first layer": {

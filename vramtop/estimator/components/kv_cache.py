@@ -37,9 +37,13 @@ def training_cache_bytes(sizes: Sizes) -> Affine:
 def unshared_cache_bytes(sizes: Sizes) -> Affine:
     """Of a training's cache what attention's backward does not need itself: all of it or nothing.
 
-    Attention saves the cache's own keys and values, but under autocast copies of fp32 ones.
+    Attention saves the cache's own keys and values, but under autocast copies of fp32 ones, and
+    where no kernel takes them grouped, copies for each head of queries.
     """
-    return training_cache_bytes(sizes) if _promoted(sizes) else Affine()
+    shape, w = sizes.shape, sizes.workload
+    wide = sizes.activation_width == 4 and w.attention == "sdpa"
+    repeated = wide and shape.kv_heads < shape.heads
+    return training_cache_bytes(sizes) if _promoted(sizes) or repeated else Affine()
 
 
 def _promoted(sizes: Sizes) -> bool:
