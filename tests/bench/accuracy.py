@@ -17,6 +17,7 @@ from vramtop.predict import predictor
 
 from . import formulas
 from .machine import print_table
+from .truth_recorded import recorded
 from .truth_rows import published
 
 OWN = ("trace", "closed-form", "seed")
@@ -143,7 +144,7 @@ def main(options=()):
     parser.add_argument("--method", choices=METHODS, action="append", help="only this one")
     asked = parser.parse_args(list(options))
     methods = tuple(asked.method or METHODS)
-    every = [row for row in published() if asked.source.lower() in row.source.lower()]
+    every = [row for row in [*published(), *recorded()] if asked.source.lower() in row.source.lower()]
     rows = [row for row in every if row.workload is not None]
     answers = {}
     for row in rows:
