@@ -144,7 +144,8 @@ def main(options=()):
     parser.add_argument("--method", choices=METHODS, action="append", help="only this one")
     asked = parser.parse_args(list(options))
     methods = tuple(asked.method or METHODS)
-    every = [row for row in [*published(), *recorded()] if asked.source.lower() in row.source.lower()]
+    wanted = asked.source.lower()
+    every = [row for row in [*published(), *recorded()] if wanted in row.source.lower()]
     rows = [row for row in every if row.workload is not None]
     answers = {}
     for row in rows:
