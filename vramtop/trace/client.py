@@ -63,13 +63,16 @@ def _relevant(workload: Workload) -> Workload:
     if device is not None:
         device = Device("", 0, device.compute_capability)
     parallel = workload.parallel
+    # The tracer repeats two micro-batches for any number; a pipeline's stage has them too.
+    micro_batches = workload.grad_accumulation
+    if parallel.pipeline > 1:
+        micro_batches *= parallel.micro_batches or parallel.pipeline
     ranks = parallel.tensor * parallel.context * parallel.expert * parallel.pipeline
     return dataclasses.replace(
         workload,
         model=dataclasses.replace(workload.model, parameters=None),
         batch=1,
-        # The tracer repeats two micro-batches for any number of them.
-        grad_accumulation=min(workload.grad_accumulation, 2),
+        grad_accumulation=min(micro_batches, 2),
         device=device,
         allocator=AllocatorConfig(),
         parallel=Parallel(
