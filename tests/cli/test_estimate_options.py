@@ -145,7 +145,7 @@ def test_settings_that_are_not_known(text):
 
 @pytest.mark.parametrize("words", [["--lora-dropout", "0.1"], ["--lora-targets", "q_proj"]])
 def test_adapters_options_need_adapters(words):
-    with pytest.raises(UsageError, match="need --lora"):
+    with pytest.raises(UsageError, match="needs --lora"):
         workload("llama-2-7b", *words)
 
 
