@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import termios
+from io import StringIO
 
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI
@@ -49,7 +50,7 @@ def in_terminal(arguments, columns):
 def main():
     """Run each command and keep its picture."""
     for name, columns, theme, arguments in SHOTS:
-        console = Console(record=True, width=columns, file=open(os.devnull, "w"))  # noqa: SIM115
+        console = Console(record=True, width=columns, file=StringIO())
         console.print(Text.from_ansi(in_terminal(arguments, columns)))
         title = f"vramtop {' '.join(arguments)}"
         (FOLDER / f"{name}.svg").write_text(console.export_svg(title=title, theme=theme))
