@@ -25,11 +25,16 @@ SHOTS = [
 ]
 
 
-def in_terminal(arguments, columns):
+def in_terminal(arguments, columns, *, light):
     """What a command prints on a terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    environment = dict(os.environ, TERM="xterm-256color", COLORTERM="truecolor")
+    environment = dict(
+        os.environ,
+        TERM="xterm-256color",
+        COLORTERM="truecolor",
+        COLORFGBG="0;15" if light else "15;0",
+    )
     with subprocess.Popen(
         [sys.executable, "-m", "vramtop", *arguments],
         stdout=theirs,
@@ -50,8 +55,9 @@ def in_terminal(arguments, columns):
 def main():
     """Run each command and keep its picture."""
     for name, columns, theme, arguments in SHOTS:
+        light = theme is DEFAULT_TERMINAL_THEME
         console = Console(record=True, width=columns, file=StringIO())
-        console.print(Text.from_ansi(in_terminal(arguments, columns)))
+        console.print(Text.from_ansi(in_terminal(arguments, columns, light=light)))
         title = f"vramtop {' '.join(arguments)}"
         (FOLDER / f"{name}.svg").write_text(console.export_svg(title=title, theme=theme))
         to_png(name)
