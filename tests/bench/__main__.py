@@ -13,6 +13,7 @@ BENCHMARKS = (
     "detail_cost",
     "accuracy",
     "closed_vs_trace",
+    "estimate_speed",
 )
 
 first = next((i for i, word in enumerate(sys.argv) if word.startswith("-")), len(sys.argv))

@@ -144,7 +144,9 @@ def _plan(wish: Wish, method: str, progress: _Progress) -> Plan:
     if not closely:
         reason = "" if why_no_trace is None else f": {why_no_trace}"
         return replace(found, notes=(*found.notes, f"memory by the closed form{reason}"))
-    traced = replace(found, limit_bytes=fits_below_bytes(device, "trace"))
+    traced = replace(
+        found, limit_bytes=fits_below_bytes(device, "trace", wish.workload.parallel.gpus)
+    )
     return planning.recheck(traced, by_trace, numbers, progress)
 
 

@@ -123,7 +123,9 @@ def _repeats(traced: Run, batch: int) -> bool:
     pattern = single(traced.recording, batch)
     try:
         for stack in traced.stacks:
-            pattern = repeat(pattern, stack, traced.irregular)
+            # One period more tells as much as all of them.
+            depth = min(stack.depth, stack.traced + stack.period)
+            pattern = repeat(pattern, dataclasses.replace(stack, depth=depth), traced.irregular)
     except NotRepeating:
         return False
     return True
