@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..workload import Workload
+from ..workload import Lora, Workload
 
 
 def options(workload: Workload) -> tuple[str, ...]:
@@ -24,15 +24,7 @@ def options(workload: Workload) -> tuple[str, ...]:
     if workload.checkpointing != "none":
         said.append(f"--checkpointing {workload.checkpointing}")
     if workload.lora is not None:
-        said.append(f"--lora {workload.lora.rank}")
-        if workload.lora.targets:
-            said.append(f"--lora-targets {','.join(workload.lora.targets)}")
-        if workload.lora.dropout:
-            said.append(f"--lora-dropout {workload.lora.dropout:g}")
-        if workload.lora.dtype is not None:
-            said.append(f"--lora-dtype {workload.lora.dtype}")
-        if not workload.lora.prepared:
-            said.append("--no-kbit-preparation")
+        said += _adapters(workload.lora)
     if workload.grad_accumulation > 1:
         said.append(f"--grad-accumulation {workload.grad_accumulation}")
     if workload.chunked_loss:
@@ -42,6 +34,19 @@ def options(workload: Workload) -> tuple[str, ...]:
     if parallel.gpus > 1:
         said += _spread(workload)
     return tuple(said)
+
+
+def _adapters(lora: Lora) -> list[str]:
+    said = [f"--lora {lora.rank}"]
+    if lora.targets:
+        said.append(f"--lora-targets {','.join(lora.targets)}")
+    if lora.dropout:
+        said.append(f"--lora-dropout {lora.dropout:g}")
+    if lora.dtype is not None:
+        said.append(f"--lora-dtype {lora.dtype}")
+    if not lora.prepared:
+        said.append("--no-kbit-preparation")
+    return said
 
 
 def _spread(workload: Workload) -> list[str]:
