@@ -26,7 +26,9 @@ def run_command(arguments: list[str]) -> int:
         args = parser.parse_args(rest)
         code: int = command.run(args)
     except VramtopError as error:
-        print(f"vramtop: {error}", file=sys.stderr)
+        # A message may quote a user's own error, of any length; the first line says what it is.
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"vramtop: {first}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

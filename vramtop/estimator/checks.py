@@ -74,6 +74,11 @@ def notes(workload: Workload) -> tuple[str, ...]:
             )
     if workload.training and workload.precision == "fp16" and workload.lora is None:
         said.append("pure fp16 training rarely converges: small updates are lost; amp-fp16 does")
+    if workload.prepared_for_kbit:
+        said.append(
+            "as PEFT's k-bit preparation makes them, norms, embeddings and hidden states are fp32; "
+            "recipes have --checkpointing full with it; --no-kbit-preparation is without it"
+        )
     return tuple(said)
 
 
