@@ -49,7 +49,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         super().__init__()
         self.recording = Recording()
         self._phase = "load"
-        self._step = 0
         self._live: dict[int, int] = {}
         self._references: dict[int, Any] = {}
         self._on_host: dict[int, Any] = {}
@@ -63,7 +62,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self._between_layers = False
         self._tag: int | None = None
         self._workspaces: set[bool] = set()
-        self._paused = False
         self._ended = False
         self._node = torch._C._current_autograd_node
         self._sequence = torch._C._autograd._get_sequence_nr
@@ -93,15 +91,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
                 handle.remove()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is made here is not on the GPU, or does not happen in a real run."""
-        before, self._paused = self._paused, True
-        try:
-            yield
-        finally:
-            self._paused = before
-
-    @contextmanager
     def unordered(self) -> Iterator[None]:
         """What is released here goes in an order that means nothing (a hash table's): sort it."""
         start, tag = len(self.recording.events), self._tag
@@ -113,7 +102,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
 
     def mark(self, phase: str, step: int) -> None:
         """A phase begins."""
-        self._phase, self._step = phase, step
+        self._phase = phase
         self._tag = None
         self._path, self._in_layer = 0, False
         self.recording.marks.append((len(self.recording.events), phase, step))
@@ -121,7 +110,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     def end(self, step: int) -> None:
         """The run is over: what is released from here on is only the tracer's tidying up."""
         self.mark("end", step)
-        self._paused = self._ended = True
+        self._ended = True
 
     def label(self, tensors: Iterable[tuple[str, Any]], category: str) -> None:
         """Say what live tensors are for; each comes with the name shown as its module."""
@@ -148,10 +137,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.label([*model.named_parameters(), *model.named_buffers()], "parameter")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _MATMULS and not self._paused:
+        if func in _MATMULS and not self._ended:
             self._workspace()
         out = func(*args, **(kwargs or {}))
-        if self._paused:
+        if self._ended:
             return out
         if func is _ADD and self._is_accumulation(args):
             self._take_over(args[0], out)
