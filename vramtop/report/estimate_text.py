@@ -269,7 +269,8 @@ def _then_fits(one: Advice, estimate: Estimate) -> bool:
     if estimate.device is None or estimate.verdict == "fits":
         return False
     footprint = estimate.footprint
-    after = uncertainty_of(footprint.method, max(footprint.process_bytes - one.saves_bytes, 0))
+    left = max(footprint.process_bytes - one.saves_bytes, 0)
+    after = uncertainty_of(footprint.method, left, estimate.workload.parallel.gpus)
     return verdict_of(after, usable_bytes(estimate.device)) == "fits"
 
 
