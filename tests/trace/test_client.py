@@ -91,7 +91,9 @@ def test_a_tracer_that_dies_is_reported(monkeypatch):
 
 def test_ctrl_c_ends_the_tracer_too(tmp_path):
     program = (
-        "import json, sys\n"
+        "import json, signal, sys\n"
+        # A shell that runs the tests in the background has made SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from vramtop.estimator.workload import from_json\n"
         "from vramtop.trace import client\n"
         "workload = from_json(json.loads(sys.argv[1]))\n"
