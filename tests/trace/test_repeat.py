@@ -138,18 +138,29 @@ def test_repeated_layers_are_a_full_trace(name, depth, options):
     assert pattern.marks == full.marks
 
 
+@pytest.fixture(scope="module")
+def of_twelve_layers():
+    return run(workload("llama", 12).with_batch(2), quiet)
+
+
 @pytest.mark.parametrize("depth", [6, 16, 33])
-def test_three_depths_from_one_trace(depth):
-    asked = workload("llama", 12)
-    runs = run(asked.with_batch(2), quiet)
+def test_three_depths_from_one_trace(depth, of_twelve_layers):
+    runs = of_twelve_layers
     (stack,) = runs.stacks
     pattern = repeat(single(runs.recording, 2), dataclasses.replace(stack, depth=depth))
     full = run(workload("llama", depth).with_batch(2), quiet, whole=True)
     assert told(pattern, 2) == told(single(full.recording, 2), 2)
 
 
+WITH_ADAPTERS = workload("llama", 9, precision="amp-bf16", lora=Lora(8))
+
+
+@pytest.fixture(scope="module")
+def line():
+    return repeated(WITH_ADAPTERS)
+
+
 @pytest.mark.parametrize("batch", [4, 5, 8, 17, 32])
-def test_the_line_through_two_batches_goes_through_the_others(batch):
-    asked = workload("llama", 9, precision="amp-bf16", lora=Lora(8))
-    full = single(run(asked.with_batch(batch), quiet, whole=True).recording, batch)
-    assert told(repeated(asked), batch) == told(full, batch)
+def test_the_line_through_two_batches_goes_through_the_others(batch, line):
+    full = single(run(WITH_ADAPTERS.with_batch(batch), quiet, whole=True).recording, batch)
+    assert told(line, batch) == told(full, batch)
