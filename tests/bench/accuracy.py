@@ -62,6 +62,7 @@ def ask(method, row):
             return Answer(size, size, time.perf_counter() - began)
         workload = row.traced if method == "trace" and row.traced else row.workload
         footprint = predictor(workload, method).at(workload.batch)
+    # A refusal is an answer too: a rival that lacks a package or the kind of model among them.
     except (VramtopError, ImportError, NotImplementedError) as error:
         refused = (str(error) or type(error).__name__).splitlines()[0]
         return Answer(None, None, time.perf_counter() - began, refused)

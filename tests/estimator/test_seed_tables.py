@@ -121,7 +121,7 @@ def nothing(workload: Workload) -> None:
 
 
 def by_name(truth: object) -> dict[str, Table]:
-    return {table.name: table for table in tables(truth)}  # type: ignore[arg-type]
+    return {table.name: table for table in tables(truth)}
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -18,7 +18,7 @@ EMBEDDING, LAYER = 100, 40
 
 
 def workload(precision: str = "bf16", **parallel: object) -> Workload:
-    return Workload(Model("small"), precision=precision, parallel=Parallel(**parallel))  # type: ignore[arg-type]
+    return Workload(Model("small"), precision=precision, parallel=Parallel(**parallel))
 
 
 class Script:

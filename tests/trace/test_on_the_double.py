@@ -20,6 +20,7 @@ from vramtop.estimator.steady import with_another_step
 from vramtop.estimator.workload import AllocatorConfig, Lora, Model, Workload
 from vramtop.trace.run import run
 
+# It needs a compiler and a CPU build of torch.
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 ROOT = Path(__file__).parents[2]
 BATCH, SEQUENCE = 4, 128

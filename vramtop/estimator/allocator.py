@@ -284,10 +284,11 @@ class CachingAllocator:
             first = block
             if block.prev is not None and not block.prev.allocated:
                 first = block.prev
-            room, there = 0, first
+            room = 0
+            there: Block | None = first
             while there is not None and not there.allocated and room < size:
                 room += there.size_bytes
-                there = there.next  # type: ignore[assignment]
+                there = there.next
             if room >= size:
                 return first
         # The addresses reserved are 9/8 of the device's memory, which is taken for the capacity.

@@ -31,8 +31,6 @@ COMPONENTS: Final = (
 the process's total. The first nine are allocated, ``cached`` is reserved - allocated, ``context``
 the CUDA context and communication libraries. ``kv_cache`` is not part of ``activation`` here."""
 ALLOCATED_COMPONENTS: Final = COMPONENTS[:9]
-PHASES: Final = ("load", "forward", "backward", "step", "zero_grad")
-"""Of training; inference has load, forward (the prompt) and ``generate``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,7 @@ class PhaseUse:
     """Allocated bytes at the end of a phase and at its fullest moment, in a steady step."""
 
     name: str
+    """load, forward, backward, step, zero_grad; inference: load, forward (the prompt), generate."""
     after_bytes: int
     peak_bytes: int
 

@@ -105,11 +105,6 @@ class Parallel:
         whole = self.data * self.context
         return min(self.shard_gpus or whole, whole)
 
-    @property
-    def ranks(self) -> int:
-        """GPUs that hold different parts of a model or a batch; 1 is a single device."""
-        return self.gpus
-
 
 @dataclass(frozen=True, slots=True)
 class Device:

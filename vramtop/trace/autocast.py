@@ -65,7 +65,6 @@ PROMOTE: Final = _names(
 )
 """AT_FORALL_PROMOTE."""
 _KEY: Final = "AutocastCPU"
-_KEYS: Final = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 

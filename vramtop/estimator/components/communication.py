@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Literal
 
 from ..sizes import ZERO, Affine, Sizes
 from ..tape import BYTES
@@ -21,7 +21,6 @@ At = Literal[
     "embedding",
     "root",
 ]
-NOTHING: Final[Mapping[str, Affine]] = {}
 
 
 def sharded(sizes: Sizes) -> Mapping[At, Mapping[str, Affine]]:
