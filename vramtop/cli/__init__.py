@@ -18,7 +18,7 @@ COMMANDS = ("monitor", "run", "demo", "estimate", "plan", "doctor")
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run a command line; returns the exit code and prints errors as one line on stderr."""
+    """Run a command line; returns the exit code and prints errors on stderr."""
     name, rest = _split(arguments)
     command = import_module(f"{__name__}.{name}")
     parser = _parser(command, with_commands=bool({"-h", "--help"} & set(rest)))
@@ -26,9 +26,7 @@ def run_command(arguments: list[str]) -> int:
         args = parser.parse_args(rest)
         code: int = command.run(args)
     except VramtopError as error:
-        # A message may quote a user's own error, of any length; the first line says what it is.
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        print(f"vramtop: {first}", file=sys.stderr)
+        print(f"vramtop: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

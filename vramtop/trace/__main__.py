@@ -39,7 +39,8 @@ def main() -> int:
             return 0
         answer({"traces": _trace(json.loads(sys.stdin.readline()), answer)})
     except VramtopError as error:
-        answer({"error": str(error)})
+        # It may quote an error of the user's own model, of any length.
+        answer({"error": (str(error).splitlines() or [type(error).__name__])[0]})
         return error.exit_code
     except KeyboardInterrupt:
         return 130
