@@ -7,12 +7,13 @@ import random
 import pytest
 
 from vramtop.core.segments import totals
-from vramtop.estimator.replay import Death, PhaseReplay, replay, segment_map, would_expandable_help
+from vramtop.estimator.replay import Death, PhaseReplay, replay, segment_map
 from vramtop.estimator.timeline import BlockInfo, Mark, Timeline
 from vramtop.estimator.workload import AllocatorConfig
 
 MIB = 1 << 20
 PLAIN = AllocatorConfig()
+EXPANDABLE = AllocatorConfig(expandable_segments=True)
 
 
 def block(
@@ -124,20 +125,24 @@ FRAGMENTED = Timeline(
 )
 
 
-def test_would_expandable_segments_help() -> None:
+def test_expandable_segments_save_memory() -> None:
     # Without: two segments of 20 with 1.5 in use each, and 30. With: 60 in one row.
-    unlimited = would_expandable_help(FRAGMENTED, 1, config=PLAIN, workspace_bytes=0)
-    assert unlimited.plain.peak_reserved_bytes == 70 * MIB
-    assert unlimited.expandable.peak_reserved_bytes == 60 * MIB
-    assert unlimited.saves_bytes == 10 * MIB
-    assert not unlimited.saves_the_run
-    limited = would_expandable_help(
-        FRAGMENTED, 1, config=PLAIN, workspace_bytes=0, capacity_bytes=66 * MIB
+    plain, expandable = (
+        replay(FRAGMENTED, 1, config=config, workspace_bytes=0) for config in (PLAIN, EXPANDABLE)
     )
-    assert limited.saves_the_run
-    assert limited.plain.death is not None
-    assert limited.plain.death.cached_bytes == 37 * MIB
-    assert limited.expandable.peak_reserved_bytes == 60 * MIB
+    assert plain.peak_reserved_bytes == 70 * MIB
+    assert expandable.peak_reserved_bytes == 60 * MIB
+
+
+def test_expandable_segments_save_a_run() -> None:
+    plain, expandable = (
+        replay(FRAGMENTED, 1, config=config, workspace_bytes=0, capacity_bytes=66 * MIB)
+        for config in (PLAIN, EXPANDABLE)
+    )
+    assert plain.death is not None
+    assert plain.death.cached_bytes == 37 * MIB
+    assert expandable.death is None
+    assert expandable.peak_reserved_bytes == 60 * MIB
 
 
 def test_the_map_at_an_event() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from ..core.memory import Block, Segment, SegmentMap
@@ -72,24 +72,6 @@ class Replay:
     def fragmentation_bytes(self) -> int:
         """Reserved and not allocated at the reserved peak."""
         return self.peak_reserved_bytes - self.allocated_at_reserved_peak_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ExpandableHelp:
-    """One timeline without and with ``expandable_segments:True``."""
-
-    plain: Replay
-    expandable: Replay
-
-    @property
-    def saves_bytes(self) -> int:
-        """Of the reserved peak; of a replay that died what it had reserved until then counts."""
-        return self.plain.peak_reserved_bytes - self.expandable.peak_reserved_bytes
-
-    @property
-    def saves_the_run(self) -> bool:
-        """Whether what runs out of memory would fit."""
-        return self.plain.death is not None and self.expandable.death is None
 
 
 def replay(
@@ -162,28 +144,6 @@ def replay(
         alloc_retries=allocator.alloc_retries,
         death=death,
     )
-
-
-def would_expandable_help(
-    timeline: Timeline,
-    batch: int,
-    *,
-    config: AllocatorConfig,
-    workspace_bytes: int,
-    capacity_bytes: int | None = None,
-) -> ExpandableHelp:
-    """Would ``expandable_segments:True`` save memory, or the run? Both are replayed."""
-    plain, expandable = (
-        replay(
-            timeline,
-            batch,
-            config=replace(config, expandable_segments=expand),
-            workspace_bytes=workspace_bytes,
-            capacity_bytes=capacity_bytes,
-        )
-        for expand in (False, True)
-    )
-    return ExpandableHelp(plain, expandable)
 
 
 def segment_map(
