@@ -98,6 +98,11 @@ MISTAKES = [
     (["llama-2-7b", "--method", "guess"], "there are: auto, trace, closed-form, seed"),
     (["llama-2-7b", "--check"], "--check needs a device"),
     (["llama-2-7b", "--colour", "red"], "unrecognized arguments"),
+    ([""], "MODEL is empty"),
+    ([" "], "MODEL is empty"),
+    (["nowhere.py"], "there is no file nowhere.py"),
+    (["some-org/nothing"], "HF_HUB_OFFLINE=1 asks none"),
+    (["llama-2-7b", "--mode", "inference", "--checkpointing", "full"], "only for --mode training"),
 ]
 
 
@@ -111,25 +116,54 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, said, capsys, monkeypa
     assert said in line
 
 
+@pytest.mark.parametrize("ending", ["", ":", ":2b", ":make model"])
+def test_code_needs_the_name_of_a_function(tmp_path, ending, capsys):
+    script = tmp_path / "mine.py"
+    script.write_text("def build(): ...")
+    assert run_command(["estimate", f"{script}{ending}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{script} is code: write {script}:FUNCTION" in line
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise ValueError('one\\ntwo\\nthree')", "cannot be imported: ValueError: one"),
+        ("def build(: ...", "cannot be imported: SyntaxError: "),
+        ("import sys; sys.exit(3)", "cannot be imported: it ends the process (sys.exit)"),
+        ("def build(): raise KeyError", "failed: KeyError"),
+        ("def build(): raise SystemExit('usage:\\n  ...')", "failed: it ends the process"),
+    ],
+)
+def test_what_a_users_module_raises_is_one_line(tmp_path, code, said, capsys):
+    script = tmp_path / "mine.py"
+    script.write_text(code)
+    assert run_command(["estimate", f"{script}:build", "--method", "trace"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith(f"vramtop: {script}")
+    assert said in line
+
+
+def test_options_of_training_alone_get_a_note_in_inference(answered, capsys):
+    arguments = ["estimate", "llama-2-7b", "--mode", "inference", "--json"]
+    assert run_command(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+    assert (
+        run_command([*arguments, "--optimizer", "sgd", "--lora", "8", "--lora-dropout", "0"]) == 0
+    )
+    said = json.loads(capsys.readouterr().out)["notes"]
+    assert [note.split(" changes nothing")[0] for note in said] == ["--optimizer", "--lora-dropout"]
+    assert run_command(["estimate", "llama-2-7b", "--optimizer", "sgd", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+
+
 def test_corrupt_config(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": -1}')
     assert run_command(["estimate", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "is corrupt: num_hidden_layers is -1" in line
-
-
-def test_progress_is_for_terminals_and_leaves_nothing(monkeypatch, capsys):
-    shown = command._Progress()
-    assert shown.function is None  # capsys's stderr is none
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    shown = command._Progress()
-    shown.function("batch 2: forward", 0.25)
-    shown.function("too soon to be drawn", 0.26)
-    shown.clear()
-    said = capsys.readouterr().err
-    assert "25 % batch 2: forward" in said
-    assert "too soon" not in said
-    assert said.endswith("\r")
 
 
 SLOW = """
@@ -144,15 +178,33 @@ sys.exit(run_command(["estimate", "llama-2-7b"]))
 """
 
 
-def test_ctrl_c_ends_it_with_130_and_a_clean_line():
+ASKING = """
+import sys, time
+from vramtop.cli import model_source, run_command
+from vramtop.trace import client
+client.why_not = lambda: None
+def wait(*words, **options):
+    time.sleep(60)
+model_source.subprocess.run = wait
+sys.exit(run_command(["estimate", "some-org/nothing"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"), [(SLOW, b"tracing"), (ASKING, b"asking hub.test for some-org/nothing")]
+)
+def test_ctrl_c_ends_it_with_130_and_a_clean_line(code, shown):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=follower
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=follower,
+        env={**os.environ, "HF_ENDPOINT": "https://hub.test", "COLUMNS": "80"},
     )
     os.close(follower)
     said = b""
     deadline = time.monotonic() + 20
-    while b"tracing" not in said and time.monotonic() < deadline:
+    while shown not in said and time.monotonic() < deadline:
         said += os.read(leader, 1024)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130

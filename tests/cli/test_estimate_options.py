@@ -238,7 +238,15 @@ def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
 
 def test_a_hub_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(model_source, "_ASK_TIMEOUT_S", 0.01)
-    with pytest.raises(UsageError, match="no answer from the hub"):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    with pytest.raises(UsageError, match="no answer from huggingface.co; a config.json"):
+        model_source.find_model("some-org/nothing")
+
+
+def test_offline_no_hub_is_asked(monkeypatch):
+    monkeypatch.setattr(model_source.subprocess, "run", lambda *_, **__: pytest.fail("asked"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match="HF_HUB_OFFLINE is set"):
         model_source.find_model("some-org/nothing")
 
 

@@ -112,6 +112,9 @@ def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
         ("gpt2 --gpu 4090 --effective-batch 10 --batch 3", "no multiple"),
         ("gpt2 --gpu 4090 --micro-batches 3", "--effective-batch"),
         ("gpt2 --gpu 4090 --gpus 4 --effective-batch 3 --tp 1 --pp 1", "cannot be divided"),
+        ("llama-2-7b --gpu a100-80gb --gpus 3", "63 or 66 can be had"),
+        ("llama-2-7b --gpu t4 --gpus 7 --batch 3", "in micro-batches of 3"),
+        ("gpt2 --gpu 4090 --gpus 4 --pp 4 --effective-batch 3", "than a pipeline of 4 has stages"),
         ("gpt2 --gpu 4090 --seq 9999", "at most 1024"),
         ("gpt2 --gpu 4090 --precision int4", "--lora"),
         ("gpt2 --gpu 4090 --gpus 4 --tp 5", "--tp"),
@@ -124,6 +127,23 @@ def test_bad_input(capsys: pytest.CaptureFixture[str], arguments: str, words: st
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_layouts_that_do_not_divide_the_batch_leave_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # 12 layers and 12 heads: three stages, or three pieces of a head, and 64 samples each
+    value = plan(capsys, "gpt2", "--gpu", "t4", "--gpus", "3")
+    assert {one["data_parallel"] for one in value["configurations"]} == {1}
+    assert "64 cannot be divided over 3 data-parallel GPUs" in value["notes"][0]
+
+
+def test_help_says_what_is_searched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["plan", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(default: amp-bf16, amp-fp16 on a GPU without bf16; then bf16" in said
+    assert "(default: adamw, then adamw-8bit)" in said
+    assert "(default: each is tried)" in said
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,4 +167,5 @@ def test_ctrl_c_leaves_nothing_behind(
     assert run_command(["plan", "gpt2", "--gpu", "4090", *FORM]) == 130
     out, error = capsys.readouterr()
     assert out == ""
-    assert error == "\r\x1b[Ksearching  50%\r\x1b[K"
+    assert error.startswith("\r  0 % searching\r")
+    assert error.endswith("\r" + " " * len(" 50 % searching") + "\r")

@@ -6,6 +6,7 @@ A command module has ``NAME``, ``HELP``, ``EXAMPLE``, ``add_arguments(parser)`` 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
@@ -16,13 +17,18 @@ from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, UsageError, VramtopError
 COMMANDS = ("monitor", "run", "demo", "estimate", "plan", "doctor")
 """Module names; the first is what a bare ``vramtop`` does."""
 
+_TRACEBACK = "VRAMTOP_TRACEBACK"
+"""The variable that, set to anything, has the traceback of an internal error shown."""
+_SAID = 300
+"""Characters of an internal error's own message that are shown."""
+
 
 def run_command(arguments: list[str]) -> int:
     """Run a command line; returns the exit code and prints errors on stderr."""
     name, rest = _split(arguments)
-    command = import_module(f"{__name__}.{name}")
-    parser = _parser(command, with_commands=bool({"-h", "--help"} & set(rest)))
     try:
+        command = import_module(f"{__name__}.{name}")
+        parser = _parser(command, with_commands=bool({"-h", "--help"} & set(rest)))
         args = parser.parse_args(rest)
         code: int = command.run(args)
     except VramtopError as error:
@@ -36,6 +42,16 @@ def run_command(arguments: list[str]) -> int:
         return EXIT_OK
     except SystemExit as stop:  # argparse's own way out
         return stop.code if isinstance(stop.code, int) else EXIT_FAILURE
+    except Exception as error:  # ours: everything foreseen is a VramtopError
+        if os.environ.get(_TRACEBACK):
+            raise
+        said = " ".join(str(error).split())[:_SAID]
+        print(
+            f"vramtop: internal error: {type(error).__name__}{': ' if said else ''}{said} "
+            f"(please report it; {_TRACEBACK}=1 shows where)",
+            file=sys.stderr,
+        )
+        return EXIT_FAILURE
     return code
 
 

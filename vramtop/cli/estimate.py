@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 import time
@@ -10,10 +11,11 @@ from typing import Final
 
 from .. import predict
 from ..errors import EXIT_FAILURE, EXIT_OK, UsageError
-from ..estimator.result import Footprint, Progress
+from ..estimator.result import Footprint
 from ..estimator.workload import Workload
 from ..report.ansi import look_of
 from . import workload_options as options
+from .progress import ProgressLine
 
 NAME = "estimate"
 HELP = "Predict the memory of a training or inference; needs no GPU."
@@ -21,7 +23,6 @@ EXAMPLE = "vramtop estimate llama-2-7b --batch 4 --seq 2048 --checkpointing full
 
 _PIPE_WIDTH: Final = 100
 _LEAST_WIDTH: Final = 60
-_WRITE_EVERY_S: Final = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +68,17 @@ def run(args: argparse.Namespace) -> int:
     if args.check and workload.device is None:
         raise UsageError("--check needs a device: --gpu NAME or --vram SIZE")
     begun = time.perf_counter()
-    shown = _Progress()
+    shown = ProgressLine()
     try:
-        estimate = predict.estimate(workload, method=args.method, progress=shown.function)
+        estimate = predict.estimate(
+            workload, method=args.method, progress=shown if shown.shown else None
+        )
     finally:
         shown.clear()
+    if unused := options.unused_notes(args, workload):
+        footprint = estimate.footprint
+        footprint = dataclasses.replace(footprint, notes=(*footprint.notes, *unused))
+        estimate = dataclasses.replace(estimate, footprint=footprint)
     if args.json:
         from ..report import estimate_json
 
@@ -83,29 +90,6 @@ def run(args: argparse.Namespace) -> int:
         took_s = time.perf_counter() - begun
         print(estimate_text.render(estimate, look_of(sys.stdout, width), took_s, true))
     return EXIT_FAILURE if args.check and estimate.verdict != "fits" else EXIT_OK
-
-
-class _Progress:
-    """One line on a terminal's stderr, written over and over; nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self.function: Progress | None = self._show if sys.stderr.isatty() else None
-        self._written = 0.0
-        self._width = 0
-
-    def _show(self, text: str, done: float) -> None:
-        now = time.monotonic()
-        if now - self._written < _WRITE_EVERY_S:
-            return
-        self._written = now
-        line = f"{100 * done:3.0f} % {text}"[: shutil.get_terminal_size().columns - 1]
-        before, self._width = self._width, len(line)  # first: Ctrl-C may come while it is drawn
-        print(f"\r{line:<{before}}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Leave nothing of it behind."""
-        if self._width:
-            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
 
 
 def _true_footprint(workload: Workload) -> Footprint | None:

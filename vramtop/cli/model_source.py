@@ -14,12 +14,17 @@ from typing import Any, Final
 from ..errors import UsageError
 from ..estimator import catalog
 from ..estimator.workload import Model
+from .progress import ProgressLine
 
 _ASK_TIMEOUT_S: Final = 15
 """For AutoConfig to import, and to reach a hub that answers."""
 _ENTRY: Final = re.compile(r"(?P<place>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
+_CODE: Final = re.compile(r"(?P<place>.+\.py)(:.*)?", re.DOTALL)
 _HUB_ID: Final = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _MAX_CONFIG_BYTES: Final = 16 << 20
+_TRUE: Final = ("1", "ON", "YES", "TRUE")
+"""As huggingface_hub reads its variables (constants.py, ENV_VARS_TRUE_VALUES)."""
+_WITHOUT_HUB: Final = "; a config.json or its folder needs no hub, HF_HUB_OFFLINE=1 asks none"
 _ABOUT_THE_FILE: Final = (
     "_name_or_path",
     "_attn_implementation_autoset",
@@ -49,12 +54,22 @@ def find_model(text: str) -> Model:
     Raises:
         UsageError: there is no such model, or its configuration cannot be read.
     """
+    if not text.strip():
+        raise UsageError("MODEL is empty; write a name as llama-2-7b, or a file")
     path = Path(text).expanduser()
     if match := _ENTRY.fullmatch(text):
         place = match["place"]
         if place.endswith(".py") and not Path(place).expanduser().is_file():
             raise UsageError(f"there is no file {place}")
         return Model(text, entry=text)
+    if match := _CODE.fullmatch(text):
+        place = match["place"]
+        if not Path(place).expanduser().is_file():
+            raise UsageError(f"there is no file {place}")
+        raise UsageError(
+            f"{place} is code: write {place}:FUNCTION with the name of its function that returns "
+            "the model"
+        )
     if path.is_dir():
         return read_config(path / "config.json", path.resolve().name)
     if path.is_file() or text.endswith(".json"):
@@ -146,9 +161,14 @@ def _cached_config(name: str) -> Path | None:
 def _ask_transformers(name: str) -> Model:
     from ..trace import client
 
+    unknown = f"no model {name!r} in the catalogue"
     if (reason := client.why_not()) is not None:
-        raise UsageError(f"no model {name!r} in the catalogue{_close(name)}; {reason}")
+        raise UsageError(f"{unknown}{_close(name)}; {reason}")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
+        raise UsageError(f"{unknown} or the cache, and HF_HUB_OFFLINE is set{_close(name)}")
+    shown = ProgressLine()
     try:
+        shown(f"asking {_hub()} for {name}: {_ASK_TIMEOUT_S:g} s at most")
         done = subprocess.run(
             [sys.executable, "-m", "vramtop.trace", "config", name],
             capture_output=True,
@@ -159,15 +179,23 @@ def _ask_transformers(name: str) -> Model:
         )
     except subprocess.TimeoutExpired:
         raise UsageError(
-            f"no model {name!r} in the catalogue, and no answer from the hub{_close(name)}"
+            f"{unknown}, and no answer from {_hub()}{_close(name) or _WITHOUT_HUB}"
         ) from None
+    finally:
+        shown.clear()
     try:
         value = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         value = {}
     if done.returncode or not isinstance(value, dict) or "error" in value or not value:
-        raise UsageError(f"no model {name!r} in the catalogue, the cache or the hub{_close(name)}")
+        raise UsageError(f"{unknown}, the cache or at {_hub()}{_close(name) or _WITHOUT_HUB}")
     return model_from(value, name, name)
+
+
+def _hub() -> str:
+    """Who is asked: huggingface_hub's endpoint, without its scheme."""
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return endpoint.partition("://")[2].rstrip("/") or endpoint
 
 
 def _close(name: str) -> str:

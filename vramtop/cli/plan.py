@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import EXIT_FAILURE, EXIT_OK, UsageError
+from .progress import ProgressLine
 from .workload_options import (
     add_arithmetic_options,
     add_model_options,
@@ -34,6 +34,7 @@ _BFLOAT = (8, 0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and GPU, what is wanted, and what is held."""
+    parser.usage = "vramtop plan MODEL (--gpu NAME | --vram SIZE) [OPTIONS]"
     add_model_options(parser)
     group = parser.add_argument_group("what is wanted")
     group.add_argument(
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {_DEFAULT_BATCH})",
     )
     group.add_argument("--batch", type=int, metavar="N", help="hold the micro-batch of one GPU")
-    add_arithmetic_options(parser)
+    add_arithmetic_options(parser, searched=True)
     add_parallel_options(parser)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -60,9 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; the exit code is 1 where nothing fits."""
-    wish = _wish(args)
-    progress = _Progress()
+    progress = ProgressLine()
     try:
+        progress("searching", 0.0)
+        wish = _wish(args)
         plan = _plan(wish, args.method, progress)
     finally:
         progress.clear()
@@ -110,7 +112,7 @@ def _default_precision(workload: Workload) -> str:
     return half if workload.lora is not None else f"amp-{half}"
 
 
-def _plan(wish: Wish, method: str, progress: _Progress) -> Plan:
+def _plan(wish: Wish, method: str, progress: ProgressLine) -> Plan:
     from ..estimator import plan as planning
     from ..estimator.checks import validate
     from ..estimator.closed import predictor as closed_form
@@ -124,9 +126,19 @@ def _plan(wish: Wish, method: str, progress: _Progress) -> Plan:
         validate(workload)
         return closed_form(workload)
 
+    stage = ""
+
+    def outer(text: str, done: float) -> None:
+        nonlocal stage
+        stage = text
+        progress(text, done)
+
+    def inner(text: str, done: float) -> None:
+        progress(f"{stage}: {text}", done)
+
     def by_trace(workload: Workload) -> Predictor:
         validate(workload)
-        return predictor(workload, "trace")
+        return predictor(workload, "trace", inner)
 
     why_no_trace = _why_no_trace()
     if method == "trace" and why_no_trace is not None:
@@ -147,7 +159,7 @@ def _plan(wish: Wish, method: str, progress: _Progress) -> Plan:
     traced = replace(
         found, limit_bytes=fits_below_bytes(device, "trace", wish.workload.parallel.gpus)
     )
-    return planning.recheck(traced, by_trace, numbers, progress)
+    return planning.recheck(traced, by_trace, numbers, outer)
 
 
 def _why_no_trace() -> str | None:
@@ -159,22 +171,3 @@ def _why_no_trace() -> str | None:
 def _asked(args: argparse.Namespace) -> str:
     device = ("--gpu", args.gpu) if args.gpu is not None else ("--vram", args.vram)
     return shlex.join((args.model, *device))
-
-
-class _Progress:
-    """One line on a terminal's standard error, written over and taken away at the end."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._last = ""
-
-    def __call__(self, text: str, done: float) -> None:
-        line = f"{text} {done:4.0%}"
-        if self._shown and line != self._last:
-            self._last = line
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Nothing of it stays."""
-        if self._last:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

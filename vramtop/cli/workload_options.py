@@ -65,6 +65,17 @@ _FIELDS: Final = {
 }
 """Options and the fields of Workload that they set."""
 
+_TRAINING_ONLY: Final = (
+    ("optimizer", "--optimizer", "it has no step"),
+    ("lora_dropout", "--lora-dropout", "dropout is off"),
+    (
+        "no_kbit_preparation",
+        "--no-kbit-preparation",
+        "prepare_model_for_kbit_training is for training",
+    ),
+)
+"""Options of which validate cannot tell whether they were given: name, option, reason."""
+
 
 def add_model_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """What is trained on which GPU: MODEL, its sequences, the stack, the device."""
@@ -110,18 +121,23 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     _add_choice(group, "--kv-dtype", KV_DTYPES, "that of the activations", "of the KV cache")
 
 
-def add_arithmetic_options(parser: argparse.ArgumentParser) -> None:
-    """Precision, optimizer, adapters, and what is not kept."""
+def add_arithmetic_options(parser: argparse.ArgumentParser, *, searched: bool = False) -> None:
+    """Precision, optimizer, adapters, and what is not kept; ``searched``: where left open."""
     group = parser.add_argument_group("arithmetic")
     _add_choice(
-        group, "--precision", PRECISIONS, "bf16", "amp-*: fp32 weights under autocast; else of"
-        " the weights"
-    )  # fmt: skip
+        group,
+        "--precision",
+        PRECISIONS,
+        "amp-bf16, amp-fp16 on a GPU without bf16; then bf16, and int8 and nf4 under LoRA"
+        if searched
+        else "bf16",
+        "amp-*: fp32 weights under autocast; else of the weights",
+    )
     _add_choice(group, "--compute-dtype", COMPUTE_DTYPES, "bf16", "of quantised linears")
     group.add_argument(
         "--double-quant", action="store_const", const=True, help="nf4: scales quantised too"
     )
-    _add_choice(group, "--optimizer", OPTIMIZERS, "adamw")
+    _add_choice(group, "--optimizer", OPTIMIZERS, "adamw, then adamw-8bit" if searched else "adamw")
     steps = group.add_mutually_exclusive_group()
     for name in ("fused", "foreach", "forloop"):
         steps.add_argument(
@@ -131,8 +147,13 @@ def add_arithmetic_options(parser: argparse.ArgumentParser) -> None:
             const=name,
             help=f"how the optimizer steps: {name}" if name != "forloop" else "one by one",
         )
-    _add_choice(group, "--checkpointing", CHECKPOINTINGS, "none")
-    group.add_argument("--lora", type=int, metavar="RANK", help="train LoRA adapters only")
+    _add_choice(group, "--checkpointing", CHECKPOINTINGS, "each is tried" if searched else "none")
+    group.add_argument(
+        "--lora",
+        type=int,
+        metavar="RANK",
+        help="train LoRA adapters only" + (" (default: none, then 16)" if searched else ""),
+    )
     group.add_argument(
         "--lora-targets",
         metavar="NAMES",
@@ -214,6 +235,21 @@ def given_fields(args: argparse.Namespace) -> frozenset[str]:
     given = vars(args)
     fields = {**_FIELDS, **_PARALLEL, "seq": "sequence", "lora": "lora"}
     return frozenset(field for option, field in fields.items() if given.get(option) is not None)
+
+
+def unused_notes(args: argparse.Namespace, workload: Workload) -> tuple[str, ...]:
+    """A note for each option given that changes nothing of an inference.
+
+    What would change a training and cannot be had here is an error of ``validate``.
+    """
+    if workload.training:
+        return ()
+    given = vars(args)
+    return tuple(
+        f"{option} changes nothing of an inference: {why}"
+        for name, option, why in _TRAINING_ONLY
+        if given.get(name) is not None
+    )
 
 
 def default_sequence(model: Model, new_tokens: int = 0) -> int:

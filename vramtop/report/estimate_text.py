@@ -43,6 +43,14 @@ _METHODS: Final = {
     "closed-form": "closed form: formulas, no module was run",
     "seed": "seed: rules of thumb, for comparison only",
 }
+_PHASES: Final = {
+    "load": "while the model is loaded",
+    "forward": "in forward",
+    "backward": "in backward",
+    "step": "in the optimizer's step",
+    "zero_grad": "in zero_grad",
+    "generate": "while tokens are generated",
+}
 _MOST_BAR: Final = 120
 _TWO_COLUMNS: Final = 96
 """Columns from which components stand side by side."""
@@ -239,13 +247,17 @@ def _phases(footprint: Footprint, look: Look) -> Iterator[Line]:
 
 
 def _peak(footprint: Footprint) -> str:
-    words = (
-        f"{format_bytes(footprint.peak_allocated_bytes)} allocated, in phase {footprint.peak_phase}"
-    )
-    if footprint.peak_step:
-        words += f", training step {footprint.peak_step}"
+    phase = footprint.peak_phase
+    words = f"{format_bytes(footprint.peak_allocated_bytes)} allocated, {_PHASES.get(phase, phase)}"
     if footprint.peak_module:
         words += f", at {footprint.peak_module}"
+    if footprint.peak_step and phase != "load":
+        # Of steps that are equally full the first is named.
+        words += (
+            ", already in the first training step"
+            if footprint.peak_step == 1
+            else ", in every training step but the first"
+        )
     return words
 
 

@@ -186,9 +186,8 @@ def _from_entry(entry: str) -> Built:
     try:
         with torch.device("meta"):
             made = function()
-    except Exception as error:  # the user's own code may raise anything
-        first = (str(error).splitlines() or [""])[0]
-        raise UsageError(f"{entry} failed: {type(error).__name__}: {first}") from None
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        raise UsageError(f"{entry} failed: {_first_line(error)}") from None
     model, step = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"{entry} returned {type(model).__name__}, not a torch.nn.Module")
@@ -209,8 +208,15 @@ def _import(place: str) -> ModuleType:
         return importlib.import_module(place)
     except UsageError:
         raise
-    except Exception as error:  # the user's own code may raise anything
-        raise UsageError(f"{place} cannot be imported: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        raise UsageError(f"{place} cannot be imported: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return "it ends the process (sys.exit), as a script without __name__ == '__main__' may"
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def materialise(built: Built, recorder: Recorder) -> None:

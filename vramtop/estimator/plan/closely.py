@@ -28,14 +28,16 @@ def recheck(
     """
     pool = {id(one): one for one in plan.found}
     looked_at: set[int] = set()
-    left, refused = 0, []
+    left, begun, refused = 0, 0, []
     for _ in range(_ROUNDS):
         chosen = [one for one in few(front(pool.values(), costs)) if id(one) not in looked_at]
         if not chosen:
             break
-        for done, one in enumerate(chosen):
+        known = begun + len(chosen)
+        for one in chosen:
             if progress is not None:
-                progress("looking closely", done / len(chosen))
+                progress(f"looking closely, {begun + 1} of {known}", begun / known)
+            begun += 1
             found: Configuration | None = one
             try:
                 found = _smaller(one, plan, predictor_of, numbers)

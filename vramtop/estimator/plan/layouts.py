@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -42,11 +42,14 @@ def _layouts(wish: Wish, tensor: int, pipeline: int) -> Iterator[Parallel]:
     model_parallel = tensor * pipeline * wanted.context
     if wanted.gpus % model_parallel:
         return
+    own_tokens = wish.workload.sequence // wanted.context
     spread = replace(
         wanted,
         tensor=tensor,
         pipeline=pipeline,
-        sequence=wanted.sequence if "sequence" in wish.held else tensor > 1,
+        sequence=wanted.sequence
+        if "sequence" in wish.held
+        else tensor > 1 and own_tokens % tensor == 0,
         virtual_pipeline=wanted.virtual_pipeline if pipeline > 1 else 1,
     )
     if "zero" in wish.held:
@@ -57,6 +60,43 @@ def _layouts(wish: Wish, tensor: int, pipeline: int) -> Iterator[Parallel]:
         stages = (0, 1) if pipeline > 1 else (0, 1, 2, 3)
     for zero in stages:
         yield replace(spread, zero=zero)
+
+
+_FILLED: Final = 4
+"""Micro-batches for each stage of a pipeline, from which on its idle time is small (Huang et al.
+2019, GPipe, section 2.3)."""
+
+
+def sizes(wish: Wish, parallel: Parallel) -> tuple[int, ...]:
+    """The micro-batches that make the effective batch in a layout; none where it cannot be."""
+    samples, rest = divmod(wish.effective_batch, parallel.data)
+    if rest or not samples:
+        return ()
+    if "batch" in wish.held:
+        batch = wish.workload.batch
+        return (batch,) if samples % batch == 0 else ()
+    found = micro_batches(samples)
+    stages = parallel.pipeline
+    if stages == 1:
+        return found
+    # With fewer micro-batches the pipeline idles for much of the step.
+    full = tuple(size for size in found if samples // size >= _FILLED * stages)
+    return full or ((1,) if samples >= stages else ())
+
+
+def nearest_batches(wish: Wish, able: Sequence[Parallel]) -> tuple[int, ...]:
+    """The effective batches around the wanted one of which ``sizes`` finds some in a layout."""
+    held = wish.workload.batch if "batch" in wish.held else 1
+    below: list[int] = []
+    above: list[int] = []
+    for parallel in able:
+        unit = parallel.data * held
+        least = unit if "batch" in wish.held else unit * parallel.pipeline
+        lower = wish.effective_batch // unit * unit
+        if lower >= least:
+            below.append(lower)
+        above.append(max(lower + unit, least))
+    return (*([max(below)] if below else []), *([min(above)] if above else []))
 
 
 def micro_batches(samples: int) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from ...errors import UsageError
 from ..checks import FUSED
@@ -17,16 +16,13 @@ from ..result import Footprint, Progress
 from ..workload import CHECKPOINTINGS, QUANTIZED, Parallel, Workload
 from .arithmetics import arithmetics
 from .communication import bubble
-from .layouts import layouts, micro_batches
+from .layouts import layouts, nearest_batches
+from .layouts import sizes as micro_batch_sizes
 from .model import Numbers
 from .pareto import front
 from .selection import few
 from .traffic import traffic
 from .values import Arithmetic, Configuration, Plan, PredictorOf, Wish
-
-_FILLED: Final = 4
-"""Micro-batches for each stage of a pipeline, from which on its idle time is small (Huang et al.
-2019, GPipe, section 2.3)."""
 
 
 @dataclass(slots=True)
@@ -39,7 +35,40 @@ class _Search:
     nearest: dict[int, Configuration] = field(default_factory=dict)
     """Of each severity what came nearest to fitting."""
 
-    def structures(self) -> list[tuple[Arithmetic, str, Parallel]]:
+    def usable(self) -> tuple[list[Parallel], tuple[str, ...]]:
+        """Layouts that suit the model and the effective batch, and a note of those left out.
+
+        Raises:
+            UsageError: there are none; the message says why and what would do.
+        """
+        able, refused = [], ""
+        for parallel in layouts(self.wish):
+            alone = workload_of(self.wish, arithmetics(self.wish)[0], "none", parallel, 1, 1)
+            if parallel.pipeline > 1:
+                alone = replace(alone, parallel=replace(alone.parallel, micro_batches=None))
+            try:
+                self.predictor_of(alone)
+            except UsageError as error:
+                refused = refused or str(error)
+            else:
+                able.append(parallel)
+        if not able:
+            raise UsageError(refused)
+        found = [parallel for parallel in able if micro_batch_sizes(self.wish, parallel)]
+        why = _undivided(self.wish, [parallel for parallel in able if parallel not in found])
+        if not found:
+            would = " or ".join(str(one) for one in nearest_batches(self.wish, able))
+            raise UsageError(
+                f"--effective-batch {self.wish.effective_batch} {why}, and no other layout suits "
+                f"{self.wish.workload.model.name} on {self.wish.workload.parallel.gpus}; "
+                f"{would} can be had"
+            )
+        if not why:
+            return found, ()
+        batch = self.wish.effective_batch
+        return found, (f"an effective batch of {batch} {why}: such layouts are left out",)
+
+    def structures(self, usable: Sequence[Parallel]) -> list[tuple[Arithmetic, str, Parallel]]:
         """Everything but the micro-batch."""
         checkpointings: Sequence[str] = CHECKPOINTINGS
         if "checkpointing" in self.wish.held:
@@ -48,17 +77,15 @@ class _Search:
             (arithmetic, checkpointing, parallel)
             for arithmetic in arithmetics(self.wish)
             for checkpointing in checkpointings
-            for parallel in layouts(self.wish)
+            for parallel in usable
         ]
 
     def largest(
         self, arithmetic: Arithmetic, checkpointing: str, parallel: Parallel
     ) -> Configuration | None:
         """The largest micro-batch that fits, by bisection: memory grows with the batch."""
-        samples, rest = divmod(self.wish.effective_batch, parallel.data)
-        if rest or not samples:
-            return None
-        sizes = self._sizes(samples, parallel)
+        samples = self.wish.effective_batch // parallel.data
+        sizes = micro_batch_sizes(self.wish, parallel)
         best = None
         low, high = 0, len(sizes) - 1
         while low <= high:
@@ -72,18 +99,6 @@ class _Search:
                 low = middle + 1
                 self._note_nearest(found)
         return best
-
-    def _sizes(self, samples: int, parallel: Parallel) -> tuple[int, ...]:
-        if "batch" in self.wish.held:
-            batch = self.wish.workload.batch
-            return (batch,) if samples % batch == 0 else ()
-        sizes = micro_batches(samples)
-        stages = parallel.pipeline
-        if stages == 1:
-            return sizes
-        # With fewer micro-batches the pipeline idles for much of the step.
-        full = tuple(size for size in sizes if samples // size >= _FILLED * stages)
-        return full or ((1,) if samples >= stages else ())
 
     def _configuration(
         self,
@@ -128,15 +143,11 @@ def search(
     """The few configurations worth choosing from.
 
     Raises:
-        UsageError: the effective batch cannot be divided over the GPUs in any layout.
+        UsageError: no layout suits the model, or the effective batch cannot be divided in any.
     """
     searching = _Search(wish, limit_bytes, predictor_of, numbers)
-    structures = searching.structures()
-    if not any(wish.effective_batch % layout.data == 0 for *_, layout in structures):
-        raise UsageError(
-            f"an effective batch of {wish.effective_batch} cannot be divided over "
-            f"{wish.workload.parallel.gpus} GPUs in any layout; a multiple of it can"
-        )
+    usable, notes = searching.usable()
+    structures = searching.structures(usable)
     found = []
     for done, (arithmetic, checkpointing, parallel) in enumerate(structures):
         if progress is not None:
@@ -150,7 +161,22 @@ def search(
         found=tuple(found),
         nearest=searching.least(found),
         tried=searching.tried,
+        notes=notes,
     )
+
+
+def _undivided(wish: Wish, left: Sequence[Parallel]) -> str:
+    """Why the effective batch cannot be had in these layouts; empty where there are none."""
+    held = wish.workload.batch if "batch" in wish.held else 1
+    degrees = {parallel.data for parallel in left if wish.effective_batch % (parallel.data * held)}
+    if degrees:
+        groups = " or ".join(str(degree) for degree in sorted(degrees))
+        each = f" in micro-batches of {held}" if "batch" in wish.held else ""
+        return f"cannot be divided over {groups} data-parallel GPUs{each}"
+    if not left:
+        return ""
+    stages = min(parallel.pipeline for parallel in left)
+    return f"has fewer micro-batches than a pipeline of {stages} has stages"
 
 
 def costs(one: Configuration) -> tuple[float, ...]:
