@@ -9,6 +9,7 @@ from .estimator.layers import NotRepeating, Stack, repeat
 from .estimator.pattern import NotAffine, Pattern, affine, single
 from .estimator.recording import Recording
 from .estimator.result import Estimate, Predictor, Progress
+from .estimator.stacks import traced_as
 from .estimator.timeline import Timeline
 from .estimator.workload import Workload
 
@@ -76,7 +77,7 @@ def _traced(workload: Workload, progress: Progress) -> Predictor:
             [Stack(**stack) for stack in trace["stacks"]],
             trace["irregular"],
         )
-        for trace in client.traces(workload, batches, progress)
+        for trace in client.traces(traced_as(workload), batches, progress)
     }
     a, b = _AFFINE_BATCHES
     (first, stacks, irregular), (second, _, _) = recorded[a], recorded[b]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vramtop.estimator.fsdp import GATHERING, REDUCING
 from vramtop.estimator.sharding import shard
+from vramtop.estimator.stacks import traced_as
 from vramtop.estimator.timeline import BlockInfo, Mark, Timeline
 from vramtop.estimator.workload import Model, Parallel, Workload
 
@@ -22,14 +24,17 @@ SIZES |= {"layers.2.linear": (1024, 2), "head": (2048, None)}
 """KiB of each weight, in fp32, and its layer."""
 
 
-def one_gpu(micro_batches: int, cast: bool) -> Timeline:
-    """What one GPU does with the script's model; activations are below the script's threshold."""
+def one_gpu(micro_batches: int, cast: bool, divisor: int = 1) -> Timeline:
+    """What one GPU does with the script's model; activations are below the script's threshold.
+
+    ``divisor``: 2 where the model itself is bf16.
+    """
     blocks: list[BlockInfo] = []
     events: list[int] = []
     marks = [Mark(0, "load", 0)]
 
     def new(size_kib: int, category: str, module: str, layer: int | None) -> int:
-        blocks.append(BlockInfo(size_kib * KIB, 0, category, module, layer))
+        blocks.append(BlockInfo(size_kib * KIB // divisor, 0, category, module, layer))
         events.append(len(blocks))
         return len(blocks)
 
@@ -124,6 +129,37 @@ def test_every_large_allocation_is_that_of_fsdp2(
         )
     assert sum(map(sum, theirs.values())) == 0
     assert ours == theirs
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_what_is_computed_in_bf16_is_sharded_in_fp32(
+    real: list[dict[str, list[int]]], number: int
+) -> None:
+    """torchtitan: no autocast, so the timeline is one of a model in bf16."""
+    stage, _, micro_batches = CASES[number]
+    asked = Workload(
+        Model("small"),
+        precision="amp-bf16",
+        stack="torchtitan",
+        parallel=Parallel(gpus=4, zero=stage),
+    )
+    assert traced_as(asked).precision == "bf16"
+    ours = told(shard(one_gpu(micro_batches, False, divisor=2), asked))
+    assert {name: without_scratch(sizes) for name, sizes in ours.items()} == {
+        name: without_scratch(sizes) for name, sizes in real[number].items()
+    }
+
+
+def test_gathered_and_reduced_memory_is_on_streams_of_its_own() -> None:
+    """torch/distributed/fsdp/_fully_shard/_fsdp_collectives.py: what stands under which stream."""
+    asked = Workload(Model("small"), precision="fp32", parallel=Parallel(gpus=4, zero=3))
+    made = shard(one_gpu(1, False), asked)
+    streams: dict[str, set[int]] = {}
+    for block in made.blocks:
+        streams.setdefault(block.operation, set()).add(block.stream)
+    assert streams.pop("fsdp::all_gather") == {GATHERING}
+    assert streams.pop("fsdp::shard") == {REDUCING}
+    assert streams == {"": {0}, "fsdp::unshard": {0}, "fsdp::reduce_scatter": {0}}
 
 
 def test_ddp_buckets_are_those_of_ddp(real: list[dict[str, list[int]]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -187,3 +188,38 @@ def test_a_random_timeline_agrees_with_sums(expandable: bool) -> None:
     found = segment_map(timeline, 3, done.reserved_peak_event, config=config, workspace_bytes=0)
     assert totals(found.segments).total_bytes == done.peak_reserved_bytes
     assert totals(found.segments).allocated_bytes == done.allocated_at_reserved_peak_bytes
+
+
+def test_streams_have_memory_of_their_own() -> None:
+    blocks = (
+        BlockInfo(40 * MIB, 0, "temporary", ""),
+        BlockInfo(40 * MIB, 0, "temporary", "", stream=1),
+    )
+    made = Timeline(blocks, (1, -1, 2, -2), (Mark(0, "forward", 1), Mark(4, "end", 1)))
+    done = replay(made, 1, config=PLAIN, workspace_bytes=0)
+    assert (done.peak_allocated_bytes, done.peak_reserved_bytes) == (40 * MIB, 80 * MIB)
+    one = made.map_blocks(lambda block: replace(block, stream=0))
+    assert replay(one, 1, config=PLAIN, workspace_bytes=0).peak_reserved_bytes == 40 * MIB
+
+
+AWAITED = Timeline(
+    tuple(BlockInfo(40 * MIB, 0, "parameter", "", stream=1, awaited=True) for _ in range(4)),
+    (1, -1, 2, -2, 3, -3, 4, -4),
+    (Mark(0, "forward", 1), Mark(8, "end", 1)),
+)
+"""Layers gathered one after the other, released while the device still works on them."""
+
+
+def test_of_awaited_blocks_the_oldest_is_waited_for() -> None:
+    """Two segments: the third layer waits for the first, the fourth for the second."""
+    done = replay(AWAITED, 1, config=PLAIN, workspace_bytes=0)
+    assert (done.peak_allocated_bytes, done.peak_reserved_bytes) == (40 * MIB, 80 * MIB)
+
+
+def test_awaited_blocks_are_there_again_where_memory_is_short_or_the_loss_was_read() -> None:
+    done = replay(AWAITED, 1, config=PLAIN, workspace_bytes=0, capacity_bytes=50 * MIB)
+    assert (done.death, done.peak_reserved_bytes) == (None, 40 * MIB)
+    marks = (Mark(0, "forward", 1), Mark(2, "forward", 2), Mark(8, "end", 2))
+    again = replace(AWAITED, events=AWAITED.events[:4], marks=marks[:2])
+    done = replay(again, 1, config=PLAIN, workspace_bytes=0)
+    assert done.peak_reserved_bytes == 40 * MIB

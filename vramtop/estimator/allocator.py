@@ -1,12 +1,13 @@
 """PyTorch's caching allocator (c10/cuda/CUDACachingAllocator.cpp, torch 2.13), replayed.
 
-Not replayed: blocks used on a second stream (record_stream), private pools of CUDA graphs,
-garbage_collection_threshold and per_process_memory_fraction, both off by default.
+Not replayed: private pools of CUDA graphs, garbage_collection_threshold and
+per_process_memory_fraction, both off by default.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -66,6 +67,8 @@ class CachingAllocator:
         self.requested_bytes = 0
         self.peak_allocated_bytes = 0
         self.peak_reserved_bytes = 0
+        self.awaited_bytes = 0
+        """Released, and held back for other streams."""
         self.alloc_retries = 0
         self.ooms = 0
         self.segment_count = 0
@@ -74,13 +77,14 @@ class CachingAllocator:
         self._max_split_bytes = config.max_split_bytes or _UNLIMITED_BYTES
         self._pools: tuple[dict[int, Pool], dict[int, Pool]] = ({}, {})
         self._active: dict[int, Block] = {}
+        self._retired: deque[int] = deque()
         self._next_address = _FIRST_ADDRESS
         self._spans_made = 0
 
     @property
     def active_bytes(self) -> int:
-        """Allocated and held back for other streams: here the same as allocated."""
-        return self.allocated_bytes
+        """Allocated, and held back for other streams."""
+        return self.allocated_bytes + self.awaited_bytes
 
     @property
     def inactive_split_bytes(self) -> int:
@@ -126,11 +130,42 @@ class CachingAllocator:
         """Give a block back to its pool; KeyError where none is allocated. 0 is nothing."""
         if address == 0:
             return
-        block = self._active.pop(address)
+        self._count_out(self._active[address])
+        self._back(address)
+
+    def retire(self, address: int) -> None:
+        """Count a block as released, and hold it back: another stream still uses it."""
+        if address == 0:
+            return
+        block = self._active[address]
+        self._count_out(block)
+        self.awaited_bytes += block.size_bytes
+        self._retired.append(address)
+
+    def wait(self) -> None:
+        """Give all retired blocks back to their pools, as if the device had been waited for."""
+        while self._retired:
+            self._reuse_oldest()
+
+    def wait_for_oldest(self, limit: int) -> None:
+        """Give the oldest retired block back where there are as many as the limit."""
+        if len(self._retired) >= limit:
+            self._reuse_oldest()
+
+    def _reuse_oldest(self) -> None:
+        address = self._retired.popleft()
+        self.awaited_bytes -= self._active[address].size_bytes
+        self._back(address)
+
+    def _count_out(self, block: Block) -> None:
         self.allocated_bytes -= block.size_bytes
         self.requested_bytes -= block.requested_bytes
-        block.allocated = False
         block.requested_bytes = 0
+
+    def _back(self, address: int) -> None:
+        """Into the pool, one with its free neighbours (free_block)."""
+        block = self._active.pop(address)
+        block.allocated = False
         pool = block.pool
         if block.prev is not None:
             pool.merge(block, block.prev)
@@ -143,7 +178,11 @@ class CachingAllocator:
         return self._active[address].size_bytes if address else 0
 
     def empty_cache(self) -> None:
-        """Give back to the device what is free: whole segments, whole pages of expandable ones."""
+        """Give back to the device what is free: whole segments, whole pages of expandable ones.
+
+        Retired blocks are waited for (synchronize_and_free_events).
+        """
+        self.wait()
         for pools in self._pools:  # large ones first, as release_cached_blocks
             for pool in pools.values():
                 for *_, block in list(pool.free):

@@ -2,8 +2,9 @@
 
 The order is that of torch/distributed/fsdp/_fully_shard (torch 2.13): ``fully_shard`` on every
 repeated layer and on the root, which keeps the rest and is not resharded after forward. ZeRO-3 is
-``reshard_after_forward=True``, ZeRO-2 False; hybrid sharding has fewer shards. What FSDP allocates
-on its own streams is taken as if it were on the one stream of the timeline.
+``reshard_after_forward=True``, ZeRO-2 False; hybrid sharding has fewer shards. Gathered buffers
+and shards of gradients are allocated on streams of their own (foreach_all_gather, foreach_reduce),
+so their memory serves nothing else. ``fsdp_flat`` has what FSDP1 does differently.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .rewrite import Rewriter, blocks_of_steps, divided
+from .stacks import mixed_by_gathering
 from .timeline import BlockInfo, Timeline
 from .workload import Workload
 
+GATHERING: Final = 1
+"""Stream of the all-gathers (all_gather_copy_in_stream)."""
+REDUCING: Final = 2
+"""Stream of the reduce-scatters."""
 _CAST: Final = "aten::_to_copy"
 _FORWARDS: Final = ("forward", "generate")
+_UNSHARDED: Final = ("absmax", "code", "nested_absmax", "nested_code", "offset")
+"""Quantisation constants, which bitsandbytes keeps beside the weight (``quant_state``) and not as
+parameters: every rank has them whole."""
 
 
 @dataclass(slots=True, eq=False)
-class _Group:
+class Group:
     """Parameters that are gathered together: a layer's, or the root's."""
 
     layer: int | None
@@ -47,44 +56,45 @@ class _Group:
 def fully_shard(timeline: Timeline, workload: Workload) -> Timeline:
     """The timeline of one rank.
 
-    Under autocast parameters are gathered in its dtype and gradients reduced in fp32 (the mixed
-    precision policy of torchtitan); else all of it is done in the parameters' own dtype.
+    Under autocast parameters are gathered in its dtype and gradients reduced in fp32; else all of
+    it is done in the parameters' own dtype. Where the stack has no autocast but FSDP's mixed
+    precision, the timeline is one in the gathered dtype, and what is kept is fp32.
     """
-    return _Sharding(timeline, workload).run()
+    return Sharding(timeline, workload).run()
 
 
-class _Sharding:
+class Sharding:
     """One pass over a timeline."""
 
     def __init__(self, timeline: Timeline, workload: Workload) -> None:
         self._old = timeline
         self._shards = workload.parallel.shards
         self._reshards = workload.parallel.zero == 3
-        self._halved = workload.autocast_dtype is not None
-        self._root = _Group(None)
-        self._groups: dict[int | None, _Group] = {None: self._root}
+        self._kept_twice = mixed_by_gathering(workload)
+        self._halved = workload.autocast_dtype is not None and not self._kept_twice
+        self._root = Group(None)
+        self._groups: dict[int | None, Group] = {None: self._root}
         for block in timeline.blocks:
-            if block.category == "parameter":
-                group = self._groups.setdefault(block.layer, _Group(block.layer))
-                group.sizes.append(self._computed(block))
+            if sharded(block):
+                self._group_of(block).sizes.append(self._computed(block))
         self._casts = self._cast_weights() if self._halved else frozenset()
         in_step = blocks_of_steps(timeline)
         self._new = Rewriter(
-            divided(block, self._shards)
-            if number in in_step or block.category == "parameter"
+            divided(self._kept_block(block), self._shards)
+            if number in in_step or sharded(block)
             else block
             for number, block in enumerate(timeline.blocks)
         )
         self._kept: set[int] = set()
         """What a later micro-batch has made and adds to a shard: not released by autograd."""
         self._phase = ""
-        self._at: _Group | None = None
+        self._at: Group | None = None
         """The layer that is at work."""
         self._held: int | None = None
         """The buffer that a forward keeps until the next layer is gathered."""
         self._reducing: int | None = None
         """The buffer of the last layer's gradients, kept until the next is reduced."""
-        self._ran: list[_Group] = []
+        self._ran: list[Group] = []
         """Layers in the order of their forwards."""
 
     def run(self) -> Timeline:
@@ -110,6 +120,13 @@ class _Sharding:
         return self._new.finish(
             self._old, f"composed for {self._shards} shards ({stage} after forward)"
         )
+
+    def _group_of(self, block: BlockInfo) -> Group:
+        return self._groups.setdefault(block.layer, Group(block.layer))
+
+    def _kept_block(self, block: BlockInfo) -> BlockInfo:
+        """A parameter, gradient or state in the dtype in which its shards are kept."""
+        return replace(block, base_bytes=block.base_bytes * 2) if self._kept_twice else block
 
     def _computed(self, block: BlockInfo) -> int:
         """Bytes of a parameter or gradient in the dtype of the computation."""
@@ -165,7 +182,7 @@ class _Sharding:
         else:
             self._release_gradient(self._owner(block), number)
 
-    def _release_gradient(self, group: _Group, number: int) -> None:
+    def _release_gradient(self, group: Group, number: int) -> None:
         whole = group.pending.pop(number, None)
         if whole is not None:
             self._new.release(whole)
@@ -174,7 +191,7 @@ class _Sharding:
             self._new.release(group.shard)
             group.shard = None
 
-    def _owner(self, block: BlockInfo) -> _Group:
+    def _owner(self, block: BlockInfo) -> Group:
         return self._groups.get(block.layer, self._root)
 
     def _begin_phase(self, phase: str) -> None:
@@ -203,7 +220,7 @@ class _Sharding:
             self._reducing = None
         self._ran.clear()
 
-    def _visit(self, group: _Group | None) -> None:
+    def _visit(self, group: Group | None) -> None:
         """The work goes on in a layer, or outside of all."""
         if group is self._at:
             return
@@ -219,7 +236,7 @@ class _Sharding:
             if group is not None:
                 self._before_backward(group)
 
-    def _before_forward(self, group: _Group) -> None:
+    def _before_forward(self, group: Group) -> None:
         if group.parameters or not group.sizes:
             return
         buffer = self._gather(group)
@@ -228,12 +245,12 @@ class _Sharding:
             self._new.release(self._held)
         self._held = buffer
 
-    def _after_forward(self, group: _Group) -> None:
+    def _after_forward(self, group: Group) -> None:
         self._ran.append(group)
         if self._reshards:
             self._reshard(group)
 
-    def _before_backward(self, group: _Group) -> None:
+    def _before_backward(self, group: Group) -> None:
         self._fetch(group)
         if group.buffer is not None:
             self._unshard(group)
@@ -244,42 +261,44 @@ class _Sharding:
         if self._ran:
             self._fetch(self._ran[-1])
 
-    def _fetch(self, group: _Group) -> None:
+    def _fetch(self, group: Group) -> None:
         if not group.parameters and group.buffer is None and group.sizes:
             group.buffer = self._gather(group)
 
-    def _gather(self, group: _Group) -> int:
+    def _gather(self, group: Group) -> int:
         """The all-gather's output; a shard in another dtype is cast for it."""
-        if not self._halved:
-            return self._add(group, group.gathered_bytes, "temporary", "all_gather")
-        cast = self._add(group, group.gathered_bytes // self._shards, "temporary", "cast")
-        buffer = self._add(group, group.gathered_bytes, "temporary", "all_gather")
+        size = group.gathered_bytes
+        if not self._halved and not self._kept_twice:
+            return self._add(group, size, "temporary", "all_gather", GATHERING)
+        cast = self._add(group, size // self._shards, "temporary", "cast", GATHERING)
+        buffer = self._add(group, size, "temporary", "all_gather", GATHERING)
         self._new.release(cast)
         return buffer
 
-    def _unshard(self, group: _Group) -> None:
+    def _unshard(self, group: Group) -> None:
         group.parameters = [self._add(group, size, "parameter", "unshard") for size in group.sizes]
 
-    def _after_backward(self, group: _Group) -> None:
+    def _after_backward(self, group: Group) -> None:
         self._reshard(group)
         if group.pending:
             self._reduce(group)
 
-    def _reshard(self, group: _Group) -> None:
+    def _reshard(self, group: Group) -> None:
         for number in group.parameters:
             self._new.release(number)
         group.parameters = []
 
-    def _reduce(self, group: _Group) -> None:
+    def _reduce(self, group: Group) -> None:
         if self._reducing is not None:
             self._new.release(self._reducing)
-        size = sum(self._old.blocks[number].base_bytes for number in group.pending)
+        blocks = (self._old.blocks[number] for number in group.pending)
+        size = sum(self._kept_block(block).base_bytes for block in blocks)
         self._reducing = self._add(group, size, "temporary", "reduce_scatter")
         # The last of the module's parameters, whose gradient comes first, is still referred to.
         last, *others = group.pending.values()
         for whole in others:
             self._new.release(whole)
-        shard = self._add(group, -(-size // self._shards), "gradient", "shard")
+        shard = self._add(group, -(-size // self._shards), "gradient", "shard", REDUCING)
         self._new.release(last)
         if group.shard is None:
             group.shard = shard
@@ -288,6 +307,12 @@ class _Sharding:
         group.reduced |= group.pending.keys()
         group.pending.clear()
 
-    def _add(self, group: _Group, size: int, category: str, operation: str) -> int:
+    def _add(self, group: Group, size: int, category: str, operation: str, stream: int = 0) -> int:
         module, layer = self._new.module, group.layer
-        return self._new.add(BlockInfo(size, 0, category, module, layer, "fsdp::" + operation))
+        made = BlockInfo(size, 0, category, module, layer, "fsdp::" + operation, stream)
+        return self._new.add(made)
+
+
+def sharded(block: BlockInfo) -> bool:
+    """Whether it is a parameter, of which every rank has its part."""
+    return block.category == "parameter" and block.module.rpartition(".")[2] not in _UNSHARDED

@@ -17,6 +17,11 @@ _LIVE_CATEGORY: Final = {"kv_cache": "activation", WORKSPACE: "unknown"}
 workspace, which no tensor owns, among what is unknown."""
 
 
+AWAITED: Final = 2
+"""Awaited blocks: before it allocates one more the program waits until there are fewer
+(_max_num_inflight_all_gathers, torch/distributed/fsdp/_limiter_utils.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhaseReplay:
     """One run of a phase."""
@@ -88,9 +93,9 @@ def replay(
     ``workspace`` are ``workspace_bytes`` more than the timeline says.
     """
     allocator = CachingAllocator(config, capacity_bytes)
-    malloc, free = allocator.malloc, allocator.free
-    sizes = _sizes(timeline, batch, workspace_bytes)
-    addresses, held = [0] * len(sizes), [0] * len(sizes)
+    program = _Program(timeline, _sizes(timeline, batch, workspace_bytes), allocator)
+    allocate, release = program.allocate, program.release
+    held = [0] * len(timeline.blocks)
     phases: list[PhaseReplay] = []
     death: Death | None = None
     peak = reserved_peak = at_reserved_peak = 0
@@ -98,14 +103,16 @@ def replay(
     peak_phase, peak_step = "", 0
     for name, step, start, end in _phases(timeline):
         allocator.peak_allocated_bytes = allocated = allocator.allocated_bytes
+        if name == "forward":
+            allocator.wait()  # loops read the loss before they go on
         position = start
         try:
             for position, event in enumerate(timeline.events[start:end], start):
                 if event < 0:
-                    free(addresses[-event - 1])
+                    release(-event - 1)
                     continue
                 before = allocator.allocated_bytes
-                addresses[event - 1] = malloc(sizes[event - 1])
+                allocate(event - 1)
                 allocated = allocator.allocated_bytes
                 held[event - 1] = allocated - before
                 if allocated > peak:
@@ -161,16 +168,17 @@ def segment_map(
     where the capacity does not reach that far.
     """
     allocator = CachingAllocator(config, capacity_bytes)
-    sizes = _sizes(timeline, batch, workspace_bytes)
-    addresses = [0] * len(sizes)
+    program = _Program(timeline, _sizes(timeline, batch, workspace_bytes), allocator)
     owners: dict[int, str] = {}
-    for number in timeline.events[: event + 1]:
+    forwards = {mark.event for mark in timeline.marks if mark.phase == "forward"}
+    for position, number in enumerate(timeline.events[: event + 1]):
+        if position in forwards:
+            allocator.wait()  # loops read the loss before they go on
         if number < 0:
-            allocator.free(addresses[-number - 1])
+            program.release(-number - 1)
         else:
             category = timeline.blocks[number - 1].category
-            addresses[number - 1] = address = allocator.malloc(sizes[number - 1])
-            owners[address] = _LIVE_CATEGORY.get(category, category)
+            owners[program.allocate(number - 1)] = _LIVE_CATEGORY.get(category, category)
     segments = tuple(
         Segment(
             total_bytes=segment.total_bytes,
@@ -187,6 +195,30 @@ def segment_map(
         for segment in allocator.segments()
     )
     return SegmentMap(at=0.0, segments=segments)
+
+
+class _Program:
+    """Hands a timeline's blocks to the allocator, each to its stream's pool."""
+
+    def __init__(self, timeline: Timeline, sizes: list[int], allocator: CachingAllocator) -> None:
+        self._blocks, self._sizes, self._allocator = timeline.blocks, sizes, allocator
+        self._addresses = [0] * len(sizes)
+
+    def allocate(self, number: int) -> int:
+        """The new block's address."""
+        block = self._blocks[number]
+        if block.awaited:
+            self._allocator.wait_for_oldest(AWAITED)
+        address = self._allocator.malloc(self._sizes[number], block.stream)
+        self._addresses[number] = address
+        return address
+
+    def release(self, number: int) -> None:
+        """What is awaited stays out of use for now."""
+        if self._blocks[number].awaited:
+            self._allocator.retire(self._addresses[number])
+        else:
+            self._allocator.free(self._addresses[number])
 
 
 def _sizes(timeline: Timeline, batch: int, workspace_bytes: int) -> list[int]:

@@ -7,9 +7,11 @@ others these facts are what is known. ``plain`` and ``hf-trainer`` differ in the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
+
+from .workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +94,21 @@ FACTS: Final[Mapping[str, StackFacts]] = MappingProxyType(
     }
 )
 """By ``Workload.stack``; every name of ``workload.STACKS`` is there."""
+
+
+def mixed_by_gathering(workload: Workload) -> bool:
+    """Whether FSDP's own mixed precision takes autocast's place.
+
+    Computed is in the gathered dtype then, hidden states and norms too, and shards, gradients and
+    states are fp32.
+    """
+    fp32 = FACTS[workload.stack].master_dtype == "fp32"
+    mixed = workload.training and workload.autocast_dtype is not None
+    return fp32 and mixed and workload.parallel.zero >= 2
+
+
+def traced_as(workload: Workload) -> Workload:
+    """What the tracer is asked for: the computation of a rank in the dtype it really has."""
+    if not mixed_by_gathering(workload) or workload.autocast_dtype is None:
+        return workload
+    return replace(workload, precision=workload.autocast_dtype)

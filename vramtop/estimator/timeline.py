@@ -29,6 +29,11 @@ class BlockInfo:
     """Index of the repeated layer it belongs to, None outside them."""
     operation: str = ""
     """The operation that made it, as aten::mm."""
+    stream: int = 0
+    """Whose free memory it comes from and goes back to; 0 is the computation's."""
+    awaited: bool = False
+    """Released before the device is done with it: reusable when the program has waited
+    (``Tensor.record_stream``)."""
 
     def size_bytes(self, batch: int) -> int:
         """Requested bytes at a batch size."""

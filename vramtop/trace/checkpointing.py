@@ -16,7 +16,8 @@ def enable_checkpointing(model: Any, workload: Workload) -> None:
 
     ``full``: transformers' ``gradient_checkpointing_enable``, not reentrant. ``selective``: the
     same with torch's selective policy, which keeps what matrix products and attention have made
-    (torch.utils.checkpoint.create_selective_checkpoint_contexts).
+    (torch.utils.checkpoint.create_selective_checkpoint_contexts); torchtitan's keeps every other
+    product only (parallelisms/parallelize_llama.py, _get_custom_policy).
 
     Raises:
         UsageError: the model does not know how.
@@ -31,9 +32,8 @@ def enable_checkpointing(model: Any, workload: Workload) -> None:
         )
     arguments: dict[str, Any] = {"use_reentrant": False}
     if workload.checkpointing == "selective":
-        arguments["context_fn"] = partial(
-            torch.utils.checkpoint.create_selective_checkpoint_contexts, _keep_products
-        )
+        alternating = workload.stack == "torchtitan"
+        arguments["context_fn"] = _every_other_product if alternating else _every_product
     try:
         enable(gradient_checkpointing_kwargs=arguments)
     except ValueError as error:
@@ -50,9 +50,28 @@ _KEPT = {
     _aten.bmm.default,
     _aten._scaled_dot_product_flash_attention.default,
     _aten._scaled_dot_product_efficient_attention.default,
+    _aten._scaled_dot_product_cudnn_attention.default,
 }
 
 
-def _keep_products(_context: Any, operation: Any, *_args: Any, **_kwargs: Any) -> Any:
-    policy = torch.utils.checkpoint.CheckpointPolicy
-    return policy.MUST_SAVE if operation in _KEPT else policy.PREFER_RECOMPUTE
+_Policy = torch.utils.checkpoint.CheckpointPolicy
+_contexts = torch.utils.checkpoint.create_selective_checkpoint_contexts
+
+
+def _every_product() -> Any:
+    return _contexts(_keep_products)
+
+
+def _every_other_product() -> Any:
+    return _contexts(partial(_keep_products, counts={False: 0, True: 0}))
+
+
+def _keep_products(
+    context: Any, operation: Any, *_: Any, counts: dict[bool, int] | None = None, **_kwargs: Any
+) -> Any:
+    """``counts``: products so far, in the forward and in its repetition; every second one goes."""
+    if counts is not None and operation is _aten.mm.default:
+        counts[context.is_recompute] += 1
+        if counts[context.is_recompute] % 2 == 0:
+            return _Policy.PREFER_RECOMPUTE
+    return _Policy.MUST_SAVE if operation in _KEPT else _Policy.PREFER_RECOMPUTE
