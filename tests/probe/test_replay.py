@@ -313,3 +313,11 @@ def test_hardly_anything_between_phases_is_left_out():
     story = forward(trained())
     backward(story, gradient="g").made("copy", LOOSE, 4000).gone("copy").phase(STEP).phase(OTHER)
     assert [name for name, _ in names(story.told())] == ["forward", "backward", "other", "step"]
+
+
+def test_a_round_in_which_nothing_happens_is_told_nevertheless():
+    # As between two evaluations in a signal handler, of a model that is not the training's.
+    detail = trained().phase("evaluation").round().phase(OTHER).told()
+    assert names(detail) == [("evaluation", 1), ("other", 1)]
+    assert ends(detail) == [(3000, 3000), (3000, 3000)]
+    assert detail["peak"]["phase"] == "evaluation"

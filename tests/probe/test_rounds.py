@@ -157,7 +157,10 @@ def generation():
     vramtop.watch(model)
     ids = torch.ones(1, 4, dtype=torch.long)
     for _ in range(2):
-        model.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=0)
+        # Held, so that its cache is still there whichever forward was the last one recorded.
+        held = model.generate(
+            ids, max_new_tokens=20, do_sample=False, pad_token_id=0, return_dict_in_generate=True
+        )
 
 def ends_in_the_middle():
     for _ in range(3):

@@ -291,7 +291,7 @@ def told(runs: list[PhaseRun]) -> list[PhaseRun]:
     """Without what would say nothing, each beginning where the one before it ended.
 
     Left out are what lies between the phases if hardly anything happens there, and the rest of a
-    forward in which gradients were zeroed.
+    forward in which gradients were zeroed. Where that would leave nothing, nothing is left out.
     """
     kept: list[PhaseRun] = []
     skipped: PhaseRun | None = None
@@ -310,7 +310,7 @@ def told(runs: list[PhaseRun]) -> list[PhaseRun]:
         if run.peak_bytes is not None:
             run.peak_bytes = max(run.peak_bytes, run.before_bytes)
         kept.append(run)
-    return kept
+    return kept or runs
 
 
 def _is_flat(run: PhaseRun) -> bool:
