@@ -113,7 +113,7 @@ def test_nothing_fits(capsys: pytest.CaptureFixture[str]) -> None:
         ("gpt2 --gpu 4090 --micro-batches 3", "--effective-batch"),
         ("gpt2 --gpu 4090 --gpus 4 --effective-batch 3 --tp 1 --pp 1", "cannot be divided"),
         ("llama-2-7b --gpu a100-80gb --gpus 3", "63 or 66 can be had"),
-        ("llama-2-7b --gpu t4 --gpus 7 --batch 3", "in micro-batches of 3"),
+        ("llama-2-7b --gpu t4 --gpus 7 --batch 4", "in micro-batches of 4"),
         ("gpt2 --gpu 4090 --gpus 4 --pp 4 --effective-batch 3", "than a pipeline of 4 has stages"),
         ("gpt2 --gpu 4090 --seq 9999", "at most 1024"),
         ("gpt2 --gpu 4090 --precision int4", "--lora"),

@@ -279,6 +279,29 @@ def test_grouped_heads_in_fp32_have_no_fused_attention():
     assert saved["bf16"] < 12 * 1024 * 4 + 4 * 8960 * 2 + 20 * 1536
 
 
+def test_attention_without_a_kernel_keeps_its_products():
+    # bf16 has no kernel before compute capability 8.0: SDPA multiplies by itself in fp32.
+    gpt2 = Workload(find_model("gpt2"), sequence=1024, checkpointing="selective")
+    kept = {
+        (device, attention): activation_bytes(
+            closed.predictor(replace(gpt2, device=find_gpu(device), attention=attention)).sizes[0]
+        ).slope
+        for device in ("t4", "a100-80gb")
+        for attention in ("sdpa", "eager")
+    }
+    scores, hidden = 12 * 1024, 768
+    layers_and_tokens = 12 * 1024
+    more = kept["t4", "sdpa"] - kept["a100-80gb", "sdpa"]
+    assert more == layers_and_tokens * (scores * 4 + hidden * 2)
+    assert kept["t4", "eager"] - kept["a100-80gb", "sdpa"] == layers_and_tokens * scores * 2
+    prompt = replace(gpt2, mode="inference", checkpointing="none")
+    t4, a100 = (
+        closed.predictor(replace(prompt, device=find_gpu(name))).at(1).components["activation"]
+        for name in ("t4", "a100-80gb")
+    )
+    assert t4 - a100 > 0
+
+
 def test_code_has_no_closed_form():
     with pytest.raises(UsageError, match="--method trace can run code"):
         closed.predictor(Workload(Model("x", entry="a:b")))

@@ -16,7 +16,7 @@ from transformers import (  # noqa: E402
 from vramtop.estimator import network  # noqa: E402
 from vramtop.estimator.shape import Shape  # noqa: E402
 from vramtop.estimator.tape import Tape  # noqa: E402
-from vramtop.estimator.workload import Model, Workload  # noqa: E402
+from vramtop.estimator.workload import Device, Model, Workload  # noqa: E402
 
 AUTO = {
     "AutoModelForCausalLM": AutoModelForCausalLM,
@@ -149,7 +149,7 @@ def counted_bytes(kind, layers, attention, dtype, autocast):
     return total
 
 
-def layer_bytes(kind, attention, dtype, autocast):
+def layer_bytes(kind, attention, dtype, autocast, device=None):
     """Of one layer by the tape."""
     config = config_of(kind, 1)
     precision = "amp-bf16" if autocast else {torch.bfloat16: "bf16"}.get(dtype, "fp32")
@@ -157,7 +157,11 @@ def layer_bytes(kind, attention, dtype, autocast):
     shape = Shape.from_config(config, auto_class)
     tokens = shape.image.tokens if shape.image else SEQUENCE
     workload = Workload(
-        Model(kind, config, auto_class), sequence=tokens, precision=precision, attention=attention
+        Model(kind, config, auto_class),
+        sequence=tokens,
+        precision=precision,
+        attention=attention,
+        device=device,
     )
     total = 0.0
     for part, _ in network.layer_kinds(shape):
@@ -195,3 +199,16 @@ def test_a_layer_keeps_what_autograd_keeps(kind, case):
     few = counted_bytes(kind, 1, attention, dtype, case == "amp")
     said = layer_bytes(kind, attention, dtype, case == "amp")
     assert said == pytest.approx((more - few) / 2, rel=WITHIN.get(kind, 0.03))
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "gpt2", "gpt_neox", "opt", "bert"])
+def test_attention_that_no_kernel_takes(kind):
+    # bf16 before compute capability 8.0: CUDA runs what the CPU runs when it is told to
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        more = counted_bytes(kind, 3, "sdpa", torch.bfloat16, autocast=False)
+        few = counted_bytes(kind, 1, "sdpa", torch.bfloat16, autocast=False)
+    old = Device("old", 16 << 30, (7, 5))
+    said = layer_bytes(kind, "sdpa", torch.bfloat16, autocast=False, device=old)
+    fused = layer_bytes(kind, "sdpa", torch.bfloat16, autocast=False)
+    assert said == pytest.approx((more - few) / 2, rel=0.03)
+    assert said > 1.1 * fused

@@ -114,7 +114,7 @@ def _attention(
         k = Value(local_kv, max(k.width, t.width))
     # transformers has no SDPA for scores with a softcap (Gemma 2) and falls back to eager.
     eager = t.attention == "eager" or (t.attention == "sdpa" and s.attention_softcap)
-    math = s.broadcast_heads or t.lacks_grouped_kernel(s.kv_heads < s.heads, q)
+    math = s.broadcast_heads or t.lacks_kernel(s.kv_heads < s.heads, q)
     out = t.attend(
         q,
         k,
@@ -152,6 +152,7 @@ def _latent_attention(t: Tape, s: Shape, x: Value) -> Value:
         low, "kv_b_proj", s.heads * (latent.nope + latent.value), latent.kv_rank, split="rows"
     )
     q, k = Value(local * s.head_dim, t.width), Value(local * s.head_dim, t.width)
+    math = t.lacks_kernel(False, q)
     out = t.attend(
         q,
         k,
@@ -159,8 +160,9 @@ def _latent_attention(t: Tape, s: Shape, x: Value) -> Value:
         heads=local,
         out_size=local * latent.value,
         repeated=(local * s.head_dim, local * latent.value),
-        eager=t.attention == "eager",
+        eager=t.attention == "eager" or math,
         softmax_fp32=True,
+        unfused=math,
         copied=True,
     )
     return t.linear(out, "o_proj", s.hidden, v_size, split="columns")

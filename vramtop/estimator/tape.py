@@ -30,6 +30,7 @@ from typing import Literal
 
 from .workload import QUANTIZED, Workload
 
+_AMPERE = (8, 0)
 BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 WeightKind = Literal["linear", "expert", "head", "embedding", "norm", "bias"]
 
@@ -67,6 +68,7 @@ class Tape:
 
     def __init__(self, workload: Workload, targets: Iterable[str] = ()) -> None:
         parallel = workload.parallel
+        self.workload = workload
         self.width = _stream_width(workload)
         self.autocast = BYTES[workload.autocast_dtype] if workload.autocast_dtype else 0
         self.quantized = workload.precision in QUANTIZED and (
@@ -228,13 +230,9 @@ class Tape:
         self.save(Value(x.size, 1))
         return Value(x.size, x.width)
 
-    def lacks_grouped_kernel(self, grouped: bool, q: Value) -> bool:
-        """Whether SDPA has no kernel for fewer heads of keys than of queries, so multiplies itself.
-
-        Flash takes no fp32, and the memory-efficient kernel no ``enable_gqa``
-        (ATen/native/transformers/cuda/sdp_utils.cpp).
-        """
-        return grouped and (self.autocast or q.width) == 4 and self.attention == "sdpa"
+    def lacks_kernel(self, grouped: bool, q: Value) -> bool:
+        """Whether SDPA multiplies by itself; ``lacks_kernel`` for what runs here."""
+        return lacks_kernel(self.workload, self.autocast or q.width, grouped=grouped)
 
     def attend(
         self,
@@ -268,7 +266,14 @@ class Tape:
             # (ATen/native/transformers/attention.cpp, _scaled_dot_product_attention_math).
             for size in (repeated[0], repeated[0], scores, repeated[1]):
                 self.save(Value(size, 4))
-            self.widest = max(self.widest, scores * 8)
+            if dropout > 0 and self.training:
+                self.save(Value(scores, 1))
+                self.save(Value(scores, 4))
+            alive = scores * 8
+            if not self.training:
+                # Nothing is saved, so all is here: a mask of infinite scores, q twice, k and v.
+                alive += scores + 4 * (3 * repeated[0] + repeated[1])
+            self.widest = max(self.widest, alive)
             return Value(out_size, width)
         product_width = width if self.autocast or not products_fp32 else 4
         self.save(Value(repeated[0], product_width))
@@ -286,6 +291,20 @@ class Tape:
         self.save(v if v.width == width and v.size == repeated[1] else Value(repeated[1], width))
         self.widest = max(self.widest, scores * (4 + width))
         return Value(out_size, width)
+
+
+def lacks_kernel(workload: Workload, width: int, *, grouped: bool) -> bool:
+    """Whether no fused kernel of SDPA takes values of ``width`` bytes an element.
+
+    ``grouped``: fewer heads of keys than of queries. Flash attention takes no fp32 and needs
+    compute capability 8.0; the memory-efficient kernel takes no ``enable_gqa``, and bf16 from 8.0
+    on (ATen/native/transformers/cuda/sdp_utils.cpp).
+    """
+    device = workload.device
+    old = device is not None and device.compute_capability < _AMPERE
+    if workload.attention != "sdpa" or (width == 2 and not old):
+        return False
+    return grouped or (width == 2 and workload.activation_dtype == "bf16")
 
 
 def _stream_width(workload: Workload) -> int:

@@ -262,7 +262,7 @@ def _peak(footprint: Footprint) -> str:
 
 
 def _advice(estimate: Estimate, look: Look) -> Iterator[Line]:
-    yield (Span("to need less: of the process, each alone, by formulas", "dim"),)
+    yield (Span("to need less of what is allocated: each alone, by formulas", "dim"),)
     for one in estimate.advice:
         options = " ".join(f"{option} {value}".rstrip() for option, value in one.options.items())
         text = f"{one.change} ({options}): {one.cost}"

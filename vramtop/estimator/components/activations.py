@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..sizes import GROUP_WIDTH, Affine, Sizes
-from ..tape import BYTES
+from ..tape import BYTES, lacks_kernel
 
 
 def activation_bytes(sizes: Sizes) -> Affine:
@@ -50,7 +50,28 @@ def kept_bytes(sizes: Sizes, saved: float) -> float:
     ffn = shape.ffn if shape.experts is None else shape.experts.ffn * shape.experts.per_token
     inner = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim + (1 + shape.gated) * ffn
     products = inner / parallel.tensor + 2 * shape.hidden * outer
-    return boundary + width * products
+    return boundary + width * products + _scores_bytes(sizes)
+
+
+def _scores_bytes(sizes: Sizes) -> float:
+    """Bytes a token that attention's own products keep, beside its output's in the common width.
+
+    Without a fused kernel the scores are a product that selective checkpointing keeps; where SDPA
+    multiplies by itself, they and the output are in fp32, of which a copy goes on.
+    """
+    shape, w = sizes.shape, sizes.workload
+    width = sizes.activation_width
+    capped = bool(shape.attention_softcap) and w.attention == "sdpa"
+    eager = w.attention == "eager" or capped or shape.eager_only
+    by_itself = not eager and (
+        shape.broadcast_heads or lacks_kernel(w, width, grouped=shape.kv_heads < shape.heads)
+    )
+    if not eager and not by_itself:
+        return 0.0
+    scores = shape.heads * w.sequence / w.parallel.tensor
+    if eager:
+        return scores * (4 if shape.products_fp32 and not w.autocast_dtype else width)
+    return scores * 4 + shape.heads * shape.head_dim / w.parallel.tensor * (4 - width)
 
 
 def recomputed_bytes(sizes: Sizes) -> Affine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..sizes import Affine, Sizes
+from ..tape import lacks_kernel
 
 _CACHING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 KV_WIDTH = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
@@ -38,12 +39,12 @@ def unshared_cache_bytes(sizes: Sizes) -> Affine:
     """Of a training's cache what attention's backward does not need itself: all of it or nothing.
 
     Attention saves the cache's own keys and values, but under autocast copies of fp32 ones, and
-    where no kernel takes them grouped, copies for each head of queries.
+    where no kernel takes them, copies in fp32 for each head of queries.
     """
-    shape, w = sizes.shape, sizes.workload
-    wide = sizes.activation_width == 4 and w.attention == "sdpa"
-    repeated = wide and shape.kv_heads < shape.heads
-    return training_cache_bytes(sizes) if _promoted(sizes) or repeated else Affine()
+    shape = sizes.shape
+    grouped = shape.kv_heads < shape.heads
+    copied = lacks_kernel(sizes.workload, sizes.activation_width, grouped=grouped)
+    return training_cache_bytes(sizes) if _promoted(sizes) or copied else Affine()
 
 
 def _promoted(sizes: Sizes) -> bool:
