@@ -239,7 +239,7 @@ def test_the_hubs_cache_is_read(tmp_path, monkeypatch):
 def test_a_hub_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(model_source, "_ASK_TIMEOUT_S", 0.01)
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    with pytest.raises(UsageError, match="no answer from huggingface.co; a config.json"):
+    with pytest.raises(UsageError, match=r"no answer from huggingface\.co; a config\.json"):
         model_source.find_model("some-org/nothing")
 
 
