@@ -8,8 +8,9 @@ import pytest
 
 from vramtop.errors import UsageError
 from vramtop.estimator import catalog
-from vramtop.estimator.checks import FOREACH, FUSED, notes, validate
+from vramtop.estimator.checks import FOREACH, FUSED, validate
 from vramtop.estimator.config_numbers import longest_sequence
+from vramtop.estimator.notes import notes
 from vramtop.estimator.workload import (
     OPTIMIZERS,
     Device,
@@ -212,3 +213,13 @@ def test_notes_on_bf16_before_ampere_and_on_copied_heads():
     (note,) = notes(of(MIXTRAL, parallel=Parallel(gpus=16, tensor=16)))
     assert "each head is kept 2 times" in note
     assert "fp16" in notes(replace(GOOD, precision="fp16"))[0]
+
+
+def test_notes_where_no_kernel_of_sdpa_is_there():
+    (_, note) = notes(replace(GOOD, device=T4))
+    assert "no fused kernel for bf16 on" in note
+    assert len(notes(replace(GOOD, device=T4, attention="eager"))) == 1
+    assert "fp16" not in " ".join(notes(replace(GOOD, precision="amp-fp16", device=T4)))
+    (note,) = notes(of(MIXTRAL, precision="fp32"))
+    assert "no fused kernel for fp32 with grouped key-value heads:" in note
+    assert notes(of(MIXTRAL, precision="bf16")) == ()

@@ -33,7 +33,6 @@ STACK_OPTIMIZERS: Final[Mapping[str, tuple[str, ...]]] = {
 experiments); Megatron-LM arguments.py --optimizer. Others take any class."""
 _FP8_CAPABILITY: Final = (8, 9)
 _FLASH_CAPABILITY: Final = (8, 0)
-_BF16_CAPABILITY: Final = (8, 0)
 _HEAD_SIZES: Final = ("head_dim", "d_kv", "qk_nope_head_dim")
 """Of models whose heads need not divide the hidden size."""
 _GENERATING: Final = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
@@ -53,33 +52,6 @@ def validate(workload: Workload) -> None:
     """
     for check in CHECKS:
         check(workload)
-
-
-def notes(workload: Workload) -> tuple[str, ...]:
-    """What is possible but deserves a word."""
-    said = []
-    device, parallel = workload.device, workload.parallel
-    uses_bf16 = "bf16" in (workload.activation_dtype, workload.weight_dtype)
-    if device is not None and device.compute_capability < _BF16_CAPABILITY and uses_bf16:
-        said.append(
-            f"{device.name} has no bf16 arithmetic: torch emulates it, slowly; fp16 is fast"
-        )
-    config = workload.model.config
-    if config is not None and parallel.tensor > 1:
-        heads = kv_heads(config)
-        if heads is not None and heads < parallel.tensor:
-            said.append(
-                f"{heads} key-value heads on {parallel.tensor} tensor-parallel GPUs: each head is "
-                f"kept {parallel.tensor // heads} times"
-            )
-    if workload.training and workload.precision == "fp16" and workload.lora is None:
-        said.append("pure fp16 training rarely converges: small updates are lost; amp-fp16 does")
-    if workload.prepared_for_kbit:
-        said.append(
-            "as PEFT's k-bit preparation makes them, norms, embeddings and hidden states are fp32; "
-            "recipes have --checkpointing full with it; --no-kbit-preparation is without it"
-        )
-    return tuple(said)
 
 
 def _names(workload: Workload) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final, Protocol, runtime_checkable
 
 from ..errors import UsageError
-from . import checks
 from .advise import PredictorOf, advise, expandable
+from .notes import notes
 from .result import Advice, Estimate, Method, Predictor, Uncertainty, Verdict
 from .workload import AllocatorConfig, Device, Workload
 
@@ -77,7 +77,7 @@ def judge(
     ``predictor_of`` gives the figures that advice compares, fast: the closed form where None.
     """
     footprint = predictor.at(workload.batch)
-    footprint = dataclasses.replace(footprint, notes=(*footprint.notes, *checks.notes(workload)))
+    footprint = dataclasses.replace(footprint, notes=(*footprint.notes, *notes(workload)))
     device = workload.device
     uncertainty = uncertainty_of(footprint.method, footprint.process_bytes, workload.parallel.gpus)
     largest = safe = verdict = None
