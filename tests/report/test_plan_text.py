@@ -74,17 +74,17 @@ toy-7b on 4 × NVIDIA A100 80GB PCIe (80.0 GiB), effective batch 64 × 2048 toke
 wanted: amp-bf16, adamw; 1,234 ways computed
 
 The training's arithmetic stays as wanted
-    PROCESS  OF GPU      BATCH  CHECKPOINT  SPREAD        AGAIN  BUBBLE  SENT/STEP  BEST IN
-1  60.0 GiB     75%  4 × 4 × 4  none        ZeRO-2 4          –       –   25.0 GiB  \
-least made again, fewest passes
-2  40.0 GiB     50%     2 × 32  full        TP 2 SP PP 2    33%      3%   1.00 GiB  \
-least sent, least memory
+    PROCESS  OF GPU      BATCH  CHECKPOINT  SPREAD        AGAIN  BUBBLE  SENT/STEP
+1  60.0 GiB     75%  4 × 4 × 4  none        ZeRO-2 4          –       –   25.0 GiB
+2  40.0 GiB     50%     2 × 32  full        TP 2 SP PP 2    33%      3%   1.00 GiB
   1  vramtop estimate toy-7b --gpu a100 --batch 4 --seq 2048 --precision amp-bf16 \
 --optimizer adamw --fused --attention sdpa --grad-accumulation 4 --gpus 4 --zero 2
+     best in: least made again, fewest passes
      sends gradient reduce-scatter 20.0 GiB · weight all-gather 5.00 GiB
   2  vramtop estimate toy-7b --gpu a100 --batch 2 --seq 2048 --precision amp-bf16 \
 --optimizer adamw --fused --attention sdpa --checkpointing full --gpus 4 --tp 2 --pp 2 --sp \
 --micro-batches 32
+     best in: least sent, least memory
      sends pipeline point to point 1.00 GiB
 
 Changed: LoRA of rank 16: only adapters
@@ -139,3 +139,15 @@ def test_json() -> None:
     assert first["micro_batch"] * first["passes"] * first["data_parallel"] == 64
     assert last["departures"] == ["LoRA of rank 16: only adapters"]
     assert last["lora"]["rank"] == 16
+
+
+def test_on_a_terminal_of_80_columns_only_commands_are_wider() -> None:
+    lines = plan_text.render(PLAN, 80, "toy-7b --gpu a100").splitlines()
+    assert all(len(line) <= 80 for line in lines if "vramtop estimate" not in line)
+    assert "     best in: least made again, fewest passes" in lines
+
+
+def test_on_a_wide_terminal_the_table_says_in_what_each_is_best() -> None:
+    head, first = plan_text.render(PLAN, 120, "toy-7b --gpu a100").splitlines()[4:6]
+    assert head.endswith("SENT/STEP  BEST IN")
+    assert first.endswith("25.0 GiB  least made again, fewest passes")

@@ -38,9 +38,10 @@ def _lines(plan: Plan, width: int, asked: str) -> Iterator[str]:
     assert device is not None, "a plan is for a device"
     gpus = base.parallel.gpus
     cards = f"{gpus} × {device.name}" if gpus > 1 else device.name
-    yield (
+    yield from textwrap.wrap(
         f"{base.model.name} on {cards} ({format_bytes(device.total_bytes)}), "
-        f"effective batch {wish.effective_batch} × {base.sequence} tokens"
+        f"effective batch {wish.effective_batch} × {base.sequence} tokens",
+        width,
     )
     yield f"wanted: {base.precision}, {base.optimizer}; {plan.tried:,} ways computed"
     if not plan.configurations or plan.nearest is not None:
@@ -54,9 +55,16 @@ def _lines(plan: Plan, width: int, asked: str) -> Iterator[str]:
         lead = "Changed: " if arithmetic.departures else ""
         yield from textwrap.wrap(lead + title, width)
         rows = [(str(number + place), *_cells(one, plan)) for place, one in enumerate(members, 1)]
-        yield from _table(_HEADS, rows)
+        table = list(_table(_HEADS, rows))
+        narrow = any(len(line) > width for line in table)
+        if narrow:  # what a configuration is best in goes to its own line
+            table = list(_table(_HEADS[:-1], [row[:-1] for row in rows]))
+        if any(len(line) > width for line in table):
+            table = list(_table(_HEADS[:-1], [row[:-1] for row in rows], gap=" "))
+        yield from table
         for place, one in enumerate(members, 1):
-            yield from _details(number + place, one, asked, width)
+            best = rows[place - 1][-1] if narrow else ""
+            yield from _details(number + place, one, asked, width, best)
         number += len(members)
     if plan.configurations:
         yield ""
@@ -102,12 +110,14 @@ def spread(one: Configuration) -> str:
     return " ".join(parts)
 
 
-def _details(number: int, one: Configuration, asked: str, width: int) -> Iterator[str]:
+def _details(
+    number: int, one: Configuration, asked: str, width: int, best: str = ""
+) -> Iterator[str]:
     lead = f"{number:>3}  "
-    device = one.workload.device
-    assert device is not None
     command = " ".join((f"vramtop estimate {asked}", *options(one.workload)))
     yield lead + command
+    if best:
+        yield f"     best in: {best}"
     if one.traffic:
         sent = " · ".join(f"{item.purpose} {format_bytes(item.sent_bytes)}" for item in one.traffic)
         yield from textwrap.wrap(
@@ -150,7 +160,7 @@ def _legend(plan: Plan, width: int) -> Iterator[str]:
         yield from textwrap.wrap("sources: " + "; ".join(sources), width)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  ") -> Iterator[str]:
     shown = [
         index
         for index in range(len(heads))
@@ -158,6 +168,6 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     ]
     widths = {i: max(len(row[i]) for row in (heads, *rows)) for i in shown}
     for row in (heads, *rows):
-        yield "  ".join(
+        yield gap.join(
             row[i].ljust(widths[i]) if i in _LEFT else row[i].rjust(widths[i]) for i in shown
         ).rstrip()
