@@ -179,7 +179,7 @@ def fsdp_qlora(record: Record) -> Translation:
             dtype="bf16",
             prepared=False,
         ),
-        stack="plain",
+        stack="fsdp-qlora",
         parallel=Parallel(gpus=2, zero=3 if sharded else 0),
         device=device(record["gpu"]),
     )

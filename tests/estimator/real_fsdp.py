@@ -1,7 +1,9 @@
-"""Run as a script: what FSDP2 and DDP really allocate on the CPU, with ranks that are not there.
+"""Run as a script: what FSDP and DDP really allocate on the CPU, with ranks that are not there.
 
 Arguments are cases: stage (2 or 3), "bf16" for torchtitan's mixed precision or "fp32", and
-micro-batches, as 3:fp32:1. Printed is a line of JSON for each: for every phase of the second step
+micro-batches, as 3:fp32:1; or "flat" for FSDP1, "flat-frozen" with some parameters of each layer
+frozen, in place of the stage, and "no_sync" in place of the precision where gradients stay whole
+before the last micro-batch. Printed is a line of JSON for each: for every phase of the second step
 the sizes in KiB as they come (+) and go (-). A last line tells of two steps under DDP.
 """
 
@@ -9,13 +11,19 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FullyShardedDataParallel,
+    MixedPrecisionPolicy,
+    fully_shard,
+)
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.profiler import profile, record_function
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
@@ -50,7 +58,50 @@ class Small(nn.Module):
         return self.head(x).sum()
 
 
+class Adapted(Layer):
+    """A layer of which the larger part is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.linear = nn.Linear(WIDTH, WIDTH // 2, bias=False)
+        self.back = nn.Linear(WIDTH // 2, WIDTH, bias=False)
+        self.frozen.weight.requires_grad = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.back(self.linear(self.frozen(x)))
+
+
+def flat_case(kind: str, sync: str, micro_batches: int) -> dict[str, list[int]]:
+    model: nn.Module = Small()
+    if kind == "flat-frozen":
+        model.layers = nn.ModuleList(Adapted() for _ in range(LAYERS))
+    x = torch.zeros(4, WIDTH)
+    with profile(profile_memory=True) as loading, record_function("load"):
+        model = FullyShardedDataParallel(
+            model,
+            auto_wrap_policy=ModuleWrapPolicy({Layer, Adapted}),
+            device_id=torch.device("cpu"),
+            use_orig_params=kind == "flat-frozen",
+        )
+    model(x).backward()
+    model.zero_grad()
+    with profile(profile_memory=True) as seen:
+        for number in range(micro_batches):
+            last = number + 1 == micro_batches
+            with model.no_sync() if sync == "no_sync" and not last else nullcontext():
+                with record_function(f"forward {number}"):
+                    loss = model(x)
+                with record_function(f"backward {number}"):
+                    loss.backward()
+        with record_function("zero_grad"):
+            model.zero_grad()
+    return told(loading) | told(seen)
+
+
 def case(stage: str, precision: str, micro_batches: int) -> dict[str, list[int]]:
+    if stage.startswith("flat"):
+        return flat_case(stage, precision, micro_batches)
     options: dict[str, Any] = {
         "mesh": init_device_mesh("cpu", (SHARDS,)),
         "reshard_after_forward": stage == "3",

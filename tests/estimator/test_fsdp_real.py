@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,21 @@ SIZES |= {"layers.2.linear": (1024, 2), "head": (2048, None)}
 """KiB of each weight, in fp32, and its layer."""
 
 
-def one_gpu(micro_batches: int, cast: bool, divisor: int = 1) -> Timeline:
+ADAPTED: dict[str, tuple[int, int | None]] = {"embedding": (1024, None)}
+for _layer in range(LAYERS):
+    ADAPTED |= {
+        f"layers.{_layer}.{name}": (size, _layer)
+        for name, size in (("frozen", 1024), ("linear", 512), ("back", 512))
+    }
+ADAPTED["head"] = (2048, None)
+
+
+def one_gpu(
+    micro_batches: int,
+    cast: bool,
+    divisor: int = 1,
+    weights: Mapping[str, tuple[int, int | None]] = SIZES,
+) -> Timeline:
     """What one GPU does with the script's model; activations are below the script's threshold.
 
     ``divisor``: 2 where the model itself is bf16.
@@ -39,15 +54,17 @@ def one_gpu(micro_batches: int, cast: bool, divisor: int = 1) -> Timeline:
         return len(blocks)
 
     gradients = []
-    for name, (size, layer) in SIZES.items():
+    for name, (size, layer) in weights.items():
         new(size, "parameter", f"{name}.weight", layer)
     for micro_batch in range(micro_batches):
         marks.append(Mark(len(events), "forward", 1))
-        for name, (_, layer) in SIZES.items():
+        for name, (_, layer) in weights.items():
             blocks.append(BlockInfo(64, 0, "activation", name, layer))
             events.append(len(blocks))
         marks.append(Mark(len(events), "backward", 1))
-        for name, (size, layer) in reversed(SIZES.items()):
+        for name, (size, layer) in reversed(weights.items()):
+            if name.endswith("frozen"):
+                continue
             if micro_batch == 0:
                 gradients.append(new(size, "gradient", f"{name}.weight", layer))
             else:
@@ -94,12 +111,23 @@ def without_scratch(sizes: list[int]) -> list[int]:
     return kept
 
 
+def in_runs(sizes: list[int]) -> list[int]:
+    """What goes between two allocations in order of size."""
+    runs: list[list[int]] = [[]]
+    for size in sizes:
+        if size > 0:
+            runs.append([])
+        runs[-1].append(size)
+    return [size for run in runs for size in sorted(run, reverse=True)]
+
+
 CASES = [(3, "fp32", 2), (2, "fp32", 1), (3, "bf16", 1), (2, "bf16", 2)]
+FLAT_CASES = [("flat", "sync", 2), ("flat", "no_sync", 2), ("flat-frozen", "sync", 1)]
 
 
 @pytest.fixture(scope="module")
 def real() -> list[dict[str, list[int]]]:
-    arguments = [f"{stage}:{precision}:{count}" for stage, precision, count in CASES]
+    arguments = [f"{stage}:{precision}:{count}" for stage, precision, count in CASES + FLAT_CASES]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
         capture_output=True,
@@ -148,6 +176,48 @@ def test_what_is_computed_in_bf16_is_sharded_in_fp32(
     assert {name: without_scratch(sizes) for name, sizes in ours.items()} == {
         name: without_scratch(sizes) for name, sizes in real[number].items()
     }
+
+
+@pytest.mark.parametrize("number", range(3), ids=[str(case) for case in FLAT_CASES])
+def test_every_large_allocation_is_that_of_fsdp1(
+    real: list[dict[str, list[int]]], number: int
+) -> None:
+    kind, sync, micro_batches = FLAT_CASES[number]
+    asked = Workload(
+        Model("small"),
+        precision="fp32",
+        stack="litgpt" if sync == "no_sync" else "fsdp-qlora",
+        grad_accumulation=micro_batches,
+        parallel=Parallel(gpus=4, zero=3),
+    )
+    weights = ADAPTED if kind == "flat-frozen" else SIZES
+    made = shard(one_gpu(micro_batches, False, weights=weights), asked)
+    ours, theirs = told(made), dict(real[len(CASES) + number])
+    load = [
+        (made.blocks[abs(event) - 1].base_bytes // KIB) * (1 if event > 0 else -1)
+        for event in made.events[: made.marks[1].event]
+        # The script's weights are there before.
+        if made.blocks[abs(event) - 1].operation != "fsdp::load"
+    ]
+    assert load == theirs.pop("load")
+    if kind == "flat-frozen":  # with use_orig_params gradients go when the next forward begins
+        del ours["zero_grad"], theirs["zero_grad"]
+    assert {name: in_runs(sizes) for name, sizes in ours.items()} == {
+        name: in_runs(sizes) for name, sizes in theirs.items()
+    }
+
+
+def test_gathered_memory_of_fsdp1_is_awaited_and_on_its_stream() -> None:
+    asked = Workload(
+        Model("small"),
+        precision="fp32",
+        stack="fsdp-qlora",
+        parallel=Parallel(gpus=4, zero=3),
+    )
+    made = shard(one_gpu(1, False), asked)
+    gathered = [block for block in made.blocks if block.operation == "fsdp::all_gather"]
+    assert {(block.stream, block.awaited) for block in gathered} == {(GATHERING, True)}
+    assert not any(block.awaited for block in made.blocks if block not in gathered)
 
 
 def test_gathered_and_reduced_memory_is_on_streams_of_its_own() -> None:

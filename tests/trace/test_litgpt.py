@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from vramtop.errors import UsageError
-from vramtop.estimator.workload import Lora, Model, Workload
+from vramtop.estimator.layers import repeat
+from vramtop.estimator.pattern import single
+from vramtop.estimator.workload import Lora, Model, Parallel, Workload
+from vramtop.trace.run import run
 from vramtop.trace.stacks import litgpt
 from vramtop.trace.stacks.litgpt_linear import FourBitLinear, LoraLinear, LoraQkvLinear
 from vramtop.trace.stacks.litgpt_shape import lit_shape
@@ -201,6 +204,23 @@ def test_generation_runs_with_a_cache_of_the_whole_length():
     keys, values = module.transformer["h"][0].attn.cache
     # LitGPT's cache has every query head, not the key and value heads.
     assert keys.shape == values.shape == (1, 4, 7, 16)
+
+
+@pytest.mark.parametrize(("stages", "width"), [(1, 2), (2, 4)])
+def test_every_layer_has_a_cache_though_few_are_traced(stages, width):
+    """Heads x length x head size, keys and values; in fp32 where stages run one after the other."""
+    asked = workload(
+        {**LLAMA_TINY, "num_hidden_layers": 24},
+        mode="inference",
+        sequence=4,
+        new_tokens=3,
+        parallel=Parallel(gpus=stages, pipeline=stages),
+    )
+    made = run(asked, lambda *_: None)
+    whole = repeat(single(made.recording, 1), made.stacks[0], made.irregular).to_timeline()
+    caches = [block for block in whole.blocks if block.operation == "aten::zeros" and block.layer]
+    assert {block.base_bytes for block in caches} == {4 * 7 * 16 * width}
+    assert len(caches) == 2 * (24 // stages - 1)  # of all layers but that with number 0
 
 
 def test_what_litgpt_does_not_have():

@@ -6,13 +6,14 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch
+import transformers
 
 from tests.trace.events import happenings, materialised
 from vramtop.errors import UsageError
 from vramtop.estimator.workload import Lora, Model, Workload
 from vramtop.trace.build import build
 from vramtop.trace.lora import add_lora
-from vramtop.trace.losses import chunked_loss, chunked_outputs, piece_tokens
+from vramtop.trace.losses import chunked_loss, chunked_outputs, piece_tokens, shifted_outputs
 
 VOCABULARY, HIDDEN, BATCH, TOKENS = 1000, 128, 2, 64
 TINY = {
@@ -110,3 +111,24 @@ def test_backward_gives_the_gradients_on(tied):
 def test_what_has_no_head_says_so():
     with pytest.raises(UsageError, match="Linear has no language model head for --chunked-loss"):
         chunked_loss(torch.nn.Linear(2, 2), {})
+
+
+def test_logits_of_transformers_4_38_are_fp32_and_shifted_in_a_copy():
+    """The same loss as today's; all logits once more in fp32, and those of all tokens but one."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**{k: v for k, v in TINY.items() if k != "model_type"})
+    real = transformers.LlamaForCausalLM(config)
+    ids = torch.randint(VOCABULARY, (BATCH, TOKENS))
+    ours = shifted_outputs(real, {"input_ids": ids, "labels": ids})
+    assert torch.allclose(ours["loss"], real(input_ids=ids, labels=ids).loss)
+    model = model_of()
+
+    def prepare():
+        materialised(model)
+        return {
+            name: torch.zeros(BATCH, TOKENS, dtype=torch.long) for name in ("input_ids", "labels")
+        }
+
+    events, _ = happenings(prepare, lambda inputs: shifted_outputs(model, inputs))
+    assert ROWS * VOCABULARY * 4 in events
+    assert BATCH * (TOKENS - 1) * VOCABULARY * 4 in events

@@ -142,20 +142,12 @@ class CachingAllocator:
         self.awaited_bytes += block.size_bytes
         self._retired.append(address)
 
-    def wait(self) -> None:
-        """Give all retired blocks back to their pools, as if the device had been waited for."""
-        while self._retired:
-            self._reuse_oldest()
-
-    def wait_for_oldest(self, limit: int) -> None:
-        """Give the oldest retired block back where there are as many as the limit."""
-        if len(self._retired) >= limit:
-            self._reuse_oldest()
-
-    def _reuse_oldest(self) -> None:
-        address = self._retired.popleft()
-        self.awaited_bytes -= self._active[address].size_bytes
-        self._back(address)
+    def wait(self, fewer_than: int = 1) -> None:
+        """Give retired blocks back to their pools, oldest first, until there are fewer."""
+        while len(self._retired) >= fewer_than:
+            address = self._retired.popleft()
+            self.awaited_bytes -= self._active[address].size_bytes
+            self._back(address)
 
     def _count_out(self, block: Block) -> None:
         self.allocated_bytes -= block.size_bytes

@@ -66,14 +66,19 @@ def fully_shard(timeline: Timeline, workload: Workload) -> Timeline:
 class Sharding:
     """One pass over a timeline."""
 
-    def __init__(self, timeline: Timeline, workload: Workload) -> None:
+    NAME = "FSDP2"
+
+    def __init__(
+        self, timeline: Timeline, workload: Workload, *, gathers_whole_dtype: bool = False
+    ) -> None:
         self._old = timeline
         self._shards = workload.parallel.shards
         self._reshards = workload.parallel.zero == 3
         self._kept_twice = mixed_by_gathering(workload)
-        self._halved = workload.autocast_dtype is not None and not self._kept_twice
+        casts = not (gathers_whole_dtype or self._kept_twice)
+        self._halved = workload.autocast_dtype is not None and casts
         self._root = Group(None)
-        self._groups: dict[int | None, Group] = {None: self._root}
+        self._groups: dict[int | str | None, Group] = {None: self._root}
         for block in timeline.blocks:
             if sharded(block):
                 self._group_of(block).sizes.append(self._computed(block))
@@ -116,13 +121,18 @@ class Sharding:
                 else:
                     self._release(-event - 1)
         self._end_phase()
-        stage = "ZeRO-3, FSDP2 resharding" if self._reshards else "ZeRO-2, FSDP2 not resharding"
+        stage = "ZeRO-3" if self._reshards else "ZeRO-2"
+        stage += f", {self.NAME} {'' if self._reshards else 'not '}resharding"
         return self._new.finish(
             self._old, f"composed for {self._shards} shards ({stage} after forward)"
         )
 
     def _group_of(self, block: BlockInfo) -> Group:
-        return self._groups.setdefault(block.layer, Group(block.layer))
+        return self._groups.setdefault(self._key(block), Group(block.layer))
+
+    def _key(self, block: BlockInfo) -> int | str | None:
+        """The unit to which a parameter or its gradient belongs; None is the root."""
+        return block.layer
 
     def _kept_block(self, block: BlockInfo) -> BlockInfo:
         """A parameter, gradient or state in the dtype in which its shards are kept."""
@@ -150,7 +160,7 @@ class Sharding:
     def _allocate(self, number: int) -> None:
         block = self._old.blocks[number]
         if block.category not in ("workspace", "input"):
-            self._visit(None if block.layer is None else self._groups.get(block.layer))
+            self._visit_for(block)
         if self._phase != "backward":
             self._new.allocate(number)
         elif block.category == "gradient":
@@ -192,7 +202,7 @@ class Sharding:
             group.shard = None
 
     def _owner(self, block: BlockInfo) -> Group:
-        return self._groups.get(block.layer, self._root)
+        return self._groups.get(self._key(block), self._root)
 
     def _begin_phase(self, phase: str) -> None:
         self._phase = phase
@@ -219,6 +229,10 @@ class Sharding:
             self._new.release(self._reducing)
             self._reducing = None
         self._ran.clear()
+
+    def _visit_for(self, block: BlockInfo) -> None:
+        """The work goes on where a block is made."""
+        self._visit(None if block.layer is None else self._groups.get(block.layer))
 
     def _visit(self, group: Group | None) -> None:
         """The work goes on in a layer, or outside of all."""
@@ -307,9 +321,17 @@ class Sharding:
         group.reduced |= group.pending.keys()
         group.pending.clear()
 
-    def _add(self, group: Group, size: int, category: str, operation: str, stream: int = 0) -> int:
-        module, layer = self._new.module, group.layer
-        made = BlockInfo(size, 0, category, module, layer, "fsdp::" + operation, stream)
+    def _add(
+        self,
+        group: Group,
+        size: int,
+        category: str,
+        operation: str,
+        stream: int = 0,
+        awaited: bool = False,
+    ) -> int:
+        module, layer, operation = self._new.module, group.layer, "fsdp::" + operation
+        made = BlockInfo(size, 0, category, module, layer, operation, stream, awaited)
         return self._new.add(made)
 
 

@@ -208,7 +208,7 @@ class _Program:
         """The new block's address."""
         block = self._blocks[number]
         if block.awaited:
-            self._allocator.wait_for_oldest(AWAITED)
+            self._allocator.wait(fewer_than=AWAITED)
         address = self._allocator.malloc(self._sizes[number], block.stream)
         self._addresses[number] = address
         return address

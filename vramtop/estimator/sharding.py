@@ -2,7 +2,8 @@
 
 Taken are torch's own implementations: DistributedDataParallel, with ZeroRedundancyOptimizer for
 ZeRO-1 (Rajbhandari et al. 2020, arXiv 1910.02054, stage P_os), and FSDP2 for ZeRO-2 and 3
-(``fsdp``). Communication buffers of NCCL are outside the allocator and not part of it.
+(``fsdp``), or FSDP1 where the stack has that (``fsdp_flat``). Communication buffers of NCCL are
+outside the allocator and not part of it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import replace
 from typing import Final
 
 from .fsdp import fully_shard
+from .fsdp_flat import fully_shard_flat
 from .rewrite import Rewriter, blocks_of_steps, divided
+from .stacks import FACTS
 from .timeline import BlockInfo, Timeline
-from .whole_gradients import applies, keep_whole
 from .workload import Parallel, Workload
 
 FIRST_BUCKET_BYTES: Final = 1 << 20
@@ -34,9 +36,10 @@ def shard(timeline: Timeline, workload: Workload) -> Timeline:
     if parallel.data * parallel.context == 1:
         return timeline
     if parallel.zero >= 2:
-        sharded = fully_shard(timeline, workload)
-        return keep_whole(sharded, timeline) if applies(workload) else sharded
-    if not workload.training:
+        flat = FACTS[workload.stack].flat_parameters
+        return (fully_shard_flat if flat else fully_shard)(timeline, workload)
+    if not workload.training or FACTS[workload.stack].flat_parameters:
+        # FSDP1 without shards (NO_SHARD) reduces gradients where they are: no buckets.
         return timeline
     replicated = with_buckets(timeline)
     if parallel.zero == 1:

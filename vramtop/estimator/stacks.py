@@ -38,6 +38,10 @@ class StackFacts:
     """The last batch's loss, and what its nodes hold, lives until the next one's is there."""
     whole_gradients_while_accumulating: bool = False
     """Sharded training leaves out the reduction between micro-batches, so whole gradients stay."""
+    flat_parameters: bool = False
+    """Shards with torch's first FSDP, a layer's parameters in one flat tensor."""
+    adapters_are_units: bool = False
+    """Every LoRA matrix is gathered and reduced by itself."""
 
 
 FACTS: Final[Mapping[str, StackFacts]] = MappingProxyType(
@@ -51,12 +55,22 @@ FACTS: Final[Mapping[str, StackFacts]] = MappingProxyType(
             keeps_logits_in_backward=False,
             holds_last_loss=False,
         ),
+        "fsdp-qlora": StackFacts(
+            "AnswerDotAI/fsdp_qlora train.py, March 2024: FSDP1 around layers and LoRA's matrices "
+            "(get_wrapping_policy), output and loss dropped after the step; transformers 4.38 "
+            "models/llama/modeling_llama.py: logits.float(), shifted in a copy",
+            logits_fp32=True,
+            holds_last_loss=False,
+            flat_parameters=True,
+            adapters_are_units=True,
+        ),
         "litgpt": StackFacts(
             "litgpt 0.3 finetune/lora.py, fit, and utils.py, chunked_cross_entropy; "
             "lightning/fabric/wrappers.py, _FabricModule.forward; no_backward_sync",
             logits_fp32=True,
             loss_chunk_tokens=128,
             whole_gradients_while_accumulating=True,
+            flat_parameters=True,
         ),
         "lit-gpt": StackFacts(
             "lit-gpt of 2023, finetune/lora.py, train: the longest sample is the first",
@@ -64,6 +78,7 @@ FACTS: Final[Mapping[str, StackFacts]] = MappingProxyType(
             loss_chunk_tokens=128,
             holds_last_loss=False,
             whole_gradients_while_accumulating=True,
+            flat_parameters=True,
         ),
         "torchtune": StackFacts(
             "torchtune 0.4 recipes/full_finetune_single_device.py: del logits before backward; "

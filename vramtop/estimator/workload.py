@@ -34,7 +34,16 @@ OPTIMIZERS: Final = (
 OptimizerImplementation = Literal["foreach", "fused", "forloop"]
 ATTENTIONS: Final = ("sdpa", "flash", "eager")
 CHECKPOINTINGS: Final = ("none", "full", "selective")
-STACKS: Final = ("plain", "hf-trainer", "litgpt", "lit-gpt", "torchtune", "torchtitan", "megatron")
+STACKS: Final = (
+    "plain",
+    "hf-trainer",
+    "fsdp-qlora",
+    "litgpt",
+    "lit-gpt",
+    "torchtune",
+    "torchtitan",
+    "megatron",
+)
 """Whose training loop runs the model. ``plain``: the loop of the tutorials, which keeps
 ``outputs`` until the next forward. ``hf-trainer``: transformers.Trainer, which drops them before
 backward. The others differ in the ways that ``stacks`` declares, each with its source."""
@@ -71,7 +80,7 @@ class Lora:
     documentation does; it makes all that is not quantised fp32."""
 
 
-_PEFT_STACKS: Final = ("plain", "hf-trainer")
+_PEFT_STACKS: Final = ("plain", "hf-trainer", "fsdp-qlora")
 
 
 @dataclass(frozen=True, slots=True)

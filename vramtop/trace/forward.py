@@ -42,6 +42,10 @@ def forward(built: Built, workload: Workload, recorder: Recorder, inputs: dict[s
             from .losses import chunked_outputs
 
             outputs = chunked_outputs(built.model, inputs)
+        elif workload.stack == "fsdp-qlora" and "labels" in inputs:
+            from .losses import shifted_outputs
+
+            outputs = shifted_outputs(built.model, inputs)
         else:
             outputs = built.model(**inputs)
     if workload.stack == "hf-trainer" and workload.autocast_dtype is not None:

@@ -56,6 +56,20 @@ def chunked_loss(model: Any, inputs: dict[str, Any]) -> Any:
     return chunked_outputs(model, inputs).loss
 
 
+def shifted_outputs(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What causal language models gave in transformers 4.38: all logits fp32, shifted in a copy.
+
+    LlamaForCausalLM.forward (models/llama/modeling_llama.py); since 4.46 logits keep their dtype
+    and labels are shifted (loss/loss_utils.py).
+    """
+    given = {name: value for name, value in inputs.items() if name != "labels"}
+    logits = model(**given).logits.float()
+    shifted = logits[..., :-1, :].contiguous()
+    shifted = shifted.view(-1, shifted.shape[-1])
+    labels = inputs["labels"][..., 1:].contiguous().view(-1)
+    return {"loss": nn.functional.cross_entropy(shifted, labels), "logits": logits}
+
+
 def piece_tokens(sequence: int, vocabulary: int, hidden: int) -> int:
     """Tokens of each sample in one piece.
 

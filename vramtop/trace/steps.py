@@ -37,8 +37,9 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
     recorder.mark("other", 0)  # Adagrad makes its states at once
     optimizer = make_optimizer(workload, trainable)
     micro_batches = min(workload.grad_accumulation, _MICRO_BATCHES)
-    keeps_outputs = workload.stack == "plain"
+    keeps_outputs = workload.stack in ("plain", "fsdp-qlora")
     outputs: Any = None
+    loss: Any = None
     with recorder.hooks():
         for step in range(1, STEPS + 1):
             progress(f"step {step} of {STEPS}", (step - 1) / STEPS)
@@ -66,6 +67,8 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
             recorder.label(_states(optimizer, trainable), "optimizer_state")
             recorder.mark("zero_grad", step)
             optimizer.zero_grad()
+            if workload.stack == "fsdp-qlora":
+                outputs = loss = None
     recorder.end(STEPS)
     del outputs
 

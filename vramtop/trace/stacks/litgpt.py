@@ -189,6 +189,7 @@ class Gpt(nn.Module):  # type: ignore[misc]
         self.held: Any = None
         """The logits of the last batch, which the loop's variable keeps alive."""
         self.cached = False
+        self.sequential = workload.parallel.pipeline > 1
 
     def begin(self) -> Any:
         """A batch begins; what is returned is what the loss before it holds."""
@@ -204,14 +205,13 @@ class Gpt(nn.Module):  # type: ignore[misc]
         self.checkpointed = True
 
     def make_cache(self, batch: int, length: int) -> None:
-        """Keys and values of all heads, or of one where there is but one."""
-        shape = self.shape
-        heads = 1 if shape.groups == 1 else shape.heads
-        dtype = self.transformer["wte"].weight.dtype
+        """Keys and values of all heads, or of one where there is but one.
+
+        In fp32 by generate/sequentially.py, until a layer first runs (model.py, KVCache.forward).
+        """
+        dtype = torch.float32 if self.sequential else self.transformer["wte"].weight.dtype
         for block in self.transformer["h"]:
-            block.attn.cache = tuple(
-                torch.zeros(batch, heads, length, shape.head, dtype=dtype) for _ in range(2)
-            )
+            block(None, None, None, None, cache=(batch, length, dtype))
         self.register_buffer(
             "mask", torch.ones(1, 1, length, length, dtype=torch.bool), persistent=False
         )
@@ -304,7 +304,10 @@ class _Block(nn.Module):  # type: ignore[misc]
         self.post_attention_norm = make.norm(shape) if shape.post_norms else nn.Identity()
         self.post_mlp_norm = make.norm(shape) if shape.post_norms else nn.Identity()
 
-    def forward(self, x: Any, cos: Any, sin: Any, mask: Any) -> Any:
+    def forward(self, x: Any, cos: Any, sin: Any, mask: Any, cache: Any = None) -> Any:
+        """The hidden states; with (batch, length, dtype) of a cache only that is made."""
+        if cache is not None:
+            return self.attn.make_cache(*cache)
         normed = self.norm_1(x)
         attended = self.post_attention_norm(self.attn(normed, cos, sin, mask))
         if self.parallel:
@@ -324,6 +327,11 @@ class _Attention(nn.Module):  # type: ignore[misc]
         self.sliding = shape.sliding and index % 2 == 0
         self.cache: Any = None
 
+    def make_cache(self, batch: int, length: int, dtype: Any) -> None:
+        heads = 1 if self.shape.groups == 1 else self.shape.heads
+        size = (batch, heads, length, self.shape.head)
+        self.cache = [torch.zeros(size, dtype=dtype) for _ in range(2)]
+
     def forward(self, x: Any, cos: Any, sin: Any, mask: Any) -> Any:
         shape = self.shape
         batch, length, _ = x.size()
@@ -341,7 +349,7 @@ class _Attention(nn.Module):  # type: ignore[misc]
         q = torch.cat((q_turned, q[..., shape.rotary :]), dim=-1)
         k = torch.cat((k_turned, k[..., shape.rotary :]), dim=-1)
         if self.cache is not None:
-            k, v = self.cache
+            k, v = self.cache = [part.to(k.dtype) for part in self.cache]
         y = self._attend(q, k, v, mask).transpose(1, 2)
         return self.proj(y.reshape(batch, length, shape.heads * shape.head))
 
