@@ -132,6 +132,8 @@ def test_code_needs_the_name_of_a_function(tmp_path, ending, capsys):
         ("def build(: ...", "cannot be imported: SyntaxError: "),
         ("import sys; sys.exit(3)", "cannot be imported: it ends the process (sys.exit)"),
         ("def build(): raise KeyError", "failed: KeyError"),
+        ("", "has no function 'build'"),
+        ("build = 3", "has something that cannot be called as 'build'"),
         ("def build(): raise SystemExit('usage:\\n  ...')", "failed: it ends the process"),
     ],
 )

@@ -99,6 +99,16 @@ def test_all_that_was_asked_is_there():
         assert words in " ".join(text.split("\n")) or words in text, words
 
 
+def test_a_peak_of_inference_is_in_no_training_step():
+    workload = replace(ESTIMATE.workload, mode="inference")
+    (line,) = [
+        row
+        for row in plain(replace(ESTIMATE, workload=workload)).splitlines()
+        if row.startswith("peak:")
+    ]
+    assert line.endswith("in the optimizer's step, at model.layers.31.mlp.down_proj")
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 @pytest.mark.parametrize("estimate", [ESTIMATE, OOM], ids=["fits", "oom"])
 def test_no_line_is_wider_than_the_terminal(width, estimate):

@@ -84,7 +84,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, required: bool = True)
         metavar="MODEL",
         nargs=None if required else "?",
         help="catalogue name (llama-2-7b), Hugging Face id, config.json or its folder, or "
-        "package.module:function | file.py:function that returns a torch.nn.Module",
+        "package.module:function | file.py:function that returns a transformers model, or any "
+        "with its step: (model, step), step(model, batch, sequence) -> loss",
     )
     device = parser.add_argument_group("device").add_mutually_exclusive_group()
     device.add_argument("--gpu", metavar="NAME", help="a GPU of the catalogue, as 4090, h100")

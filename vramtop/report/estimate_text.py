@@ -76,7 +76,7 @@ def _lines(
     yield ()
     yield from _totals(estimate, look)
     yield ()
-    yield from _phases(estimate.footprint, look)
+    yield from _phases(estimate, look)
     if len(estimate.curve) > 2:
         yield ()
         yield from curve_lines(estimate, look)
@@ -228,7 +228,8 @@ def _accumulated(most: int, workload: Workload) -> str:
     )
 
 
-def _phases(footprint: Footprint, look: Look) -> Iterator[Line]:
+def _phases(estimate: Estimate, look: Look) -> Iterator[Line]:
+    footprint, workload = estimate.footprint, estimate.workload
     most = max((phase.peak_bytes for phase in footprint.phases), default=0)
     room = min(look.width, _MOST_BAR) - 34
     yield (Span(f"{'phase':<11}{'peak':>9}  {'left after':>10}", "dim"),)
@@ -243,15 +244,15 @@ def _phases(footprint: Footprint, look: Look) -> Iterator[Line]:
             Span(("#" if look.ascii else "█") * after, "accent"),
             Span(("." if look.ascii else "░") * (cells - after), "accent"),
         )
-    yield from _wrapped(f"peak: {_peak(footprint)}", look, "", "      ")
+    yield from _wrapped(f"peak: {_peak(footprint, workload)}", look, "", "      ")
 
 
-def _peak(footprint: Footprint) -> str:
+def _peak(footprint: Footprint, workload: Workload) -> str:
     phase = footprint.peak_phase
     words = f"{format_bytes(footprint.peak_allocated_bytes)} allocated, {_PHASES.get(phase, phase)}"
     if footprint.peak_module:
         words += f", at {footprint.peak_module}"
-    if footprint.peak_step and phase != "load":
+    if workload.training and footprint.peak_step and phase != "load":
         # Of steps that are equally full the first is named.
         words += (
             ", already in the first training step"

@@ -182,7 +182,8 @@ def _from_entry(entry: str) -> Built:
     module = _import(place)
     function = getattr(module, name, None)
     if not callable(function):
-        raise UsageError(f"{place} has no function {name!r} that can be called")
+        what = "no function" if function is None else "something that cannot be called as"
+        raise UsageError(f"{place} has {what} {name!r}")
     try:
         with torch.device("meta"):
             made = function()
