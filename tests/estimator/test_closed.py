@@ -8,7 +8,7 @@ import pytest
 from vramtop.errors import UsageError
 from vramtop.estimator import closed
 from vramtop.estimator.catalog import find_gpu, find_model
-from vramtop.estimator.components.activations import activation_bytes
+from vramtop.estimator.components.activations import activation_bytes, kept_bytes, recomputed_bytes
 from vramtop.estimator.components.context import context_bytes, cublas_workspace_bytes
 from vramtop.estimator.components.logits import logits_of
 from vramtop.estimator.result import ALLOCATED_COMPONENTS, COMPONENTS
@@ -300,6 +300,27 @@ def test_attention_without_a_kernel_keeps_its_products():
         for name in ("t4", "a100-80gb")
     )
     assert t4 - a100 > 0
+
+
+def test_selective_checkpointing_of_adapters_keeps_products_as_they_are_made():
+    # PEFT's k-bit preparation: hidden states in fp32, products of 4-bit weights in bf16.
+    asked = Workload(find_model("llama-2-7b"), precision="nf4", lora=Lora(16))
+    sizes = closed.predictor(replace(asked, checkpointing="selective", sequence=2048)).sizes[0]
+    linears = 2 * (4 * 4096 + 2 * 11008 + 4096)
+    adapters = 2 * (16 + 4096) * 4
+    kept = kept_bytes(sizes, sizes.layers[0])
+    assert kept == 4 * 4096 + linears + 4 * 4096 + adapters
+
+
+def test_autocast_keeps_no_casts_of_frozen_weights_in_checkpointed_layers():
+    asked = Workload(find_model("llama-2-7b"), precision="amp-bf16", lora=Lora(16))
+    layer = 2 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
+    kept = {}
+    for checkpointing in ("none", "full"):
+        sizes = closed.predictor(replace(asked, checkpointing=checkpointing)).sizes[0]
+        kept[checkpointing] = activation_bytes(sizes).base
+    assert kept["none"] - kept["full"] == 32 * layer
+    assert recomputed_bytes(sizes).base == layer
 
 
 def test_code_has_no_closed_form():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..sizes import GROUP_WIDTH, Affine, Sizes
+from ..sizes import GROUP_WIDTH, Affine, Part, Sizes
 from ..tape import BYTES, lacks_kernel
+
+_DEQUANTIZED = ("nf4", "int4")
 
 
 def activation_bytes(sizes: Sizes) -> Affine:
@@ -12,14 +14,29 @@ def activation_bytes(sizes: Sizes) -> Affine:
     Each operation's share is in ``tape``. Full checkpointing keeps each layer's input (Chen et al.
     2016, arXiv 1604.06174); selective what products and attention made, which is about half of a
     layer's input and output sizes (torch.utils.checkpoint, create_selective_checkpoint_contexts).
-    Copies of weights that autocast makes are kept by the layers that multiplied with them.
+    Copies of weights that autocast makes are kept by the layers that multiplied with them, or by
+    its cache, which takes trained weights only (ATen/autocast_mode.cpp, cached_cast).
     """
     if not sizes.workload.training:
         return Affine()
-    layers = sum(part.count * kept_bytes(sizes, part.saved) for part in sizes.layers)
+    layers = sum(part.count * kept_bytes(sizes, part) for part in sizes.layers)
     ends = sizes.embedding.count * sizes.embedding.saved + sizes.head.count * sizes.head.saved
     slope = sizes.tokens * (layers * sizes.in_flight() + ends)
-    return Affine(sizes.cast_bytes() + position_bias_bytes(sizes), slope)
+    base = sizes.cast_bytes() + position_bias_bytes(sizes)
+    if _frozen_casts_go(sizes):
+        base -= sum(part.count * _cast_bytes(sizes, part) for part in sizes.layers)
+    return Affine(base, slope)
+
+
+def _frozen_casts_go(sizes: Sizes) -> bool:
+    """Whether nobody keeps the layers' casts: neither a checkpointed layer nor autocast's cache."""
+    return sizes.workload.checkpointing != "none" and sizes.workload.lora is not None
+
+
+def _cast_bytes(sizes: Sizes, part: Part) -> float:
+    """Of one layer's weights."""
+    dtype = sizes.workload.autocast_dtype
+    return BYTES[dtype] * part.cast_elements if dtype and not sizes.sharded else 0.0
 
 
 def position_bias_bytes(sizes: Sizes) -> float:
@@ -36,21 +53,38 @@ def position_bias_bytes(sizes: Sizes) -> float:
     return (layers + 1) * pairs * sizes.activation_width
 
 
-def kept_bytes(sizes: Sizes, saved: float) -> float:
+def kept_bytes(sizes: Sizes, part: Part) -> float:
     """Bytes a token that a layer keeps, of those that its operations save."""
-    checkpointing = sizes.workload.checkpointing
-    if checkpointing == "none":
-        return saved
-    shape, parallel = sizes.shape, sizes.workload.parallel
+    w, shape = sizes.workload, sizes.shape
+    if w.checkpointing == "none":
+        return part.saved
+    parallel = w.parallel
     outer = 1 / parallel.tensor if parallel.sequence else 1.0
     boundary = shape.hidden * sizes.width * outer
-    if checkpointing == "full":
+    if w.checkpointing == "full":
         return boundary
     width = sizes.activation_width
+    # bitsandbytes' MatMul4Bit multiplies in the compute dtype, what goes on is a cast of it.
+    product_width = BYTES[w.activation_dtype] if w.precision in _DEQUANTIZED else width
     ffn = shape.ffn if shape.experts is None else shape.experts.ffn * shape.experts.per_token
-    inner = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim + (1 + shape.gated) * ffn
-    products = inner / parallel.tensor + 2 * shape.hidden * outer
-    return boundary + width * products + _scores_bytes(sizes)
+    attended = shape.heads * shape.head_dim / parallel.tensor
+    inner = 2 * shape.kv_heads * shape.head_dim + (1 + shape.gated) * ffn
+    products = attended + inner / parallel.tensor + 2 * shape.hidden * outer
+    kept = boundary + product_width * products + width * attended + _scores_bytes(sizes)
+    return kept + _adapter_products_bytes(sizes, part)
+
+
+def _adapter_products_bytes(sizes: Sizes, part: Part) -> float:
+    """Bytes a token of the two products of each adapter, in the adapters' dtype."""
+    w = sizes.workload
+    if w.lora is None:
+        return 0.0
+    width = BYTES[w.autocast_dtype] if w.autocast_dtype else sizes.trained_width
+    return width * sum(
+        w.lora.rank + weight.undivided_rows / w.parallel.tensor
+        for weight in part.weights
+        if weight.lora
+    )
 
 
 def _scores_bytes(sizes: Sizes) -> float:
@@ -79,8 +113,8 @@ def recomputed_bytes(sizes: Sizes) -> Affine:
     if sizes.workload.checkpointing == "none" or not sizes.workload.training:
         return Affine()
     return Affine(
-        0.0,
-        sizes.tokens * max(part.saved - kept_bytes(sizes, part.saved) for part in sizes.layers),
+        max(_cast_bytes(sizes, part) for part in sizes.layers) if _frozen_casts_go(sizes) else 0.0,
+        sizes.tokens * max(part.saved - kept_bytes(sizes, part) for part in sizes.layers),
     )
 
 
