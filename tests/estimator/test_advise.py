@@ -142,3 +142,11 @@ def test_the_effective_batch_stays_when_the_micro_batch_shrinks():
             if "--batch" in change.options:
                 smaller = change.workload
                 assert smaller.batch * smaller.grad_accumulation == batch
+
+
+def test_the_trainers_loop_is_no_advice_where_it_is_another_arithmetic():
+    def words(workload):
+        return " ".join(change.words for change in changes(workload))
+
+    assert "dropping the outputs" in words(BASE)
+    assert "dropping the outputs" not in words(replace(BASE, precision="nf4", lora=Lora(16)))
