@@ -13,8 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from vramtop.errors import VramtopError
-from vramtop.estimator.judge import usable_bytes
-from vramtop.estimator.traced import TracedPredictor
+from vramtop.estimator.judge import on_device
 from vramtop.predict import predictor
 
 from . import formulas
@@ -63,36 +62,22 @@ def ask(method, row):
             size = RIVALS[method](row.workload)
             return Answer(size, size, time.perf_counter() - began)
         workload = row.traced if method == "trace" and row.traced else row.workload
-        asked = predictor(workload, method)
-        footprint = asked.at(workload.batch)
+        footprint = on_device(predictor(workload, method), workload)
     # A refusal is an answer too: a rival that lacks a package or the kind of model among them.
     except (VramtopError, ImportError, NotImplementedError) as error:
         refused = (str(error) or type(error).__name__).splitlines()[0]
         return Answer(None, None, time.perf_counter() - began, refused)
     seconds = time.perf_counter() - began
-    reserved = _on_the_card(asked, footprint, workload)
-    process = footprint.process_bytes - footprint.peak_reserved_bytes + reserved
+    process = footprint.process_bytes
     if row.context_bytes is not None:
-        process = reserved + row.context_bytes
+        process = footprint.peak_reserved_bytes + row.context_bytes
     totals = {
         "allocated": footprint.peak_allocated_bytes,
-        "reserved": reserved,
+        "reserved": footprint.peak_reserved_bytes,
         "process": process,
         "weights": footprint.components["parameter"],
     }
     return Answer(totals[row.metric], process, seconds)
-
-
-def _on_the_card(asked, footprint, workload):
-    """Peak of reserved on the row's GPU: where that is full, cached memory is given back first."""
-    device = workload.device
-    if device is None or not isinstance(asked, TracedPredictor):
-        return footprint.peak_reserved_bytes
-    usable = usable_bytes(device) - footprint.components["context"]
-    if footprint.peak_reserved_bytes <= usable:
-        return footprint.peak_reserved_bytes
-    done = asked.replay(workload.batch, usable)
-    return footprint.peak_reserved_bytes if done.death else done.peak_reserved_bytes
 
 
 def percent(value):

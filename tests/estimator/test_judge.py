@@ -7,9 +7,11 @@ import pytest
 from vramtop.errors import UsageError
 from vramtop.estimator import catalog, judge
 from vramtop.estimator.result import COMPONENTS, Footprint
+from vramtop.estimator.timeline import BlockInfo, Mark, Timeline
+from vramtop.estimator.traced import TracedPredictor
 from vramtop.estimator.workload import AllocatorConfig, Device, Model, Workload
 
-GIB = 1 << 30
+GIB, MIB = 1 << 30, 1 << 20
 CARD = Device("NVIDIA A100-SXM4-80GB", 80 * GIB)
 USABLE = (80 << 30) - (669 << 20)
 WORKLOAD = Workload(Model("toy", {"model_type": "toy"}), device=CARD)
@@ -40,9 +42,9 @@ class Replayed(Line):
         assert allocator == AllocatorConfig(expandable_segments=True)
         return Line(self.base - self.saves, self.slope)
 
-    def survives(self, batch, usable_bytes):
+    def within(self, batch, usable_bytes):
         assert usable_bytes == USABLE
-        return self.lives
+        return Line(usable_bytes // 2, 0).at(batch) if self.lives else None
 
 
 def judged(line, workload=WORKLOAD):
@@ -102,6 +104,18 @@ def test_the_curve_goes_beyond_the_cliff_and_has_the_asked_batch():
     assert all(size == (10 + batch) * GIB for batch, size in estimate.curve)
 
 
+def test_on_a_full_card_the_replay_gives_back():
+    # 40 MiB come, go and stay cached, then 60 are wanted: 100 reserved, or 60 of 70 to be had.
+    blocks = (BlockInfo(40 * MIB, 0, "activation", ""), BlockInfo(60 * MIB, 0, "activation", ""))
+    timeline = Timeline(blocks, (1, -1, 2, -2), (Mark(0, "forward", 1),))
+    predictor = TracedPredictor(timeline, {}, WORKLOAD)
+    context = predictor.at(1).components["context"]
+    assert predictor.at(1).peak_reserved_bytes == 100 * MIB
+    held = predictor.within(1, 70 * MIB + context)
+    assert (held.peak_reserved_bytes, held.process_bytes) == (60 * MIB, 60 * MIB + context)
+    assert predictor.within(1, 50 * MIB + context) is None
+
+
 def test_without_a_device_there_is_no_verdict():
     estimate = judged(Line(10 * GIB, GIB), Workload(Model("toy", {})))
     assert estimate.verdict is estimate.max_micro_batch is estimate.safe_micro_batch is None
@@ -117,7 +131,8 @@ def test_cached_memory_that_can_be_given_back_kills_nothing():
     line = Replayed(100 * GIB, 0)
     estimate = judged(line)
     assert estimate.verdict == "tight"
-    assert "give cached memory back" in estimate.footprint.notes[-1]
+    assert estimate.footprint.process_bytes == USABLE // 2
+    assert any("give cached memory back" in note for note in estimate.footprint.notes)
     line.lives = False
     assert judged(line).verdict == "oom"
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol, runtime_checkable
 from ..errors import UsageError
 from .advise import PredictorOf, advise, expandable
 from .notes import notes
-from .result import Advice, Estimate, Method, Predictor, Uncertainty, Verdict
+from .result import Advice, Estimate, Footprint, Method, Predictor, Uncertainty, Verdict
 from .workload import AllocatorConfig, Device, Workload
 
 UNCERTAINTY: Final[dict[Method, tuple[float, float]]] = {
@@ -51,8 +51,8 @@ MOST_BATCH: Final = 1 << 16
 """Nothing is searched beyond it."""
 _CURVE_POINTS: Final = 16
 _GIVES_BACK: Final = (
-    "more is reserved than the device has, but little enough is in use: the allocator would give "
-    "cached memory back, which takes time in every step"
+    "with more memory more would be reserved: on this device the allocator has to give cached "
+    "memory back, which takes time in every step"
 )
 
 
@@ -64,8 +64,8 @@ class Replaying(Protocol):
         """The same with other settings of the allocator."""
         ...
 
-    def survives(self, batch: int, usable_bytes: int) -> bool:
-        """Whether the process gets through with so many bytes, giving back what is cached."""
+    def within(self, batch: int, usable_bytes: int) -> Footprint | None:
+        """Where a process may have so much, giving back what is cached; None where it dies."""
         ...
 
 
@@ -76,7 +76,7 @@ def judge(
 
     ``predictor_of`` gives the figures that advice compares, fast: the closed form where None.
     """
-    footprint = predictor.at(workload.batch)
+    footprint = on_device(predictor, workload)
     footprint = dataclasses.replace(footprint, notes=(*footprint.notes, *notes(workload)))
     device = workload.device
     uncertainty = uncertainty_of(footprint.method, footprint.process_bytes, workload.parallel.gpus)
@@ -84,9 +84,8 @@ def judge(
     if device is not None:
         usable = usable_bytes(device)
         verdict = verdict_of(uncertainty, usable)
-        if verdict == "oom" and _survives(predictor, workload.batch, usable):
+        if verdict == "fits" and _GIVES_BACK in footprint.notes:
             verdict = "tight"
-            footprint = dataclasses.replace(footprint, notes=(*footprint.notes, _GIVES_BACK))
         largest = max_batch(predictor.process_bytes, usable)
         surely = fits_below_bytes(device, footprint.method, workload.parallel.gpus)
         safe = max_batch(predictor.process_bytes, surely, most=largest)
@@ -101,6 +100,23 @@ def judge(
         curve=curve(predictor.process_bytes, workload.batch, largest),
         advice=_advice(predictor, workload, predictor_of),
     )
+
+
+def on_device(predictor: Predictor, workload: Workload) -> Footprint:
+    """What is used where it runs: a device too small for all that would be cached gets some back.
+
+    As if there were room where that is not enough.
+    """
+    footprint, device = predictor.at(workload.batch), workload.device
+    if device is None or not isinstance(predictor, Replaying):
+        return footprint
+    usable = usable_bytes(device)
+    if footprint.process_bytes <= usable:
+        return footprint
+    full = predictor.within(workload.batch, usable)
+    if full is None:
+        return footprint
+    return dataclasses.replace(full, notes=(*full.notes, _GIVES_BACK))
 
 
 def usable_bytes(device: Device) -> int:
@@ -135,10 +151,6 @@ def fits_below_bytes(device: Device, method: Method, gpus: int = 1) -> int:
     while uncertainty_of(method, most + 1, gpus).high_bytes <= usable:
         most += 1
     return most
-
-
-def _survives(predictor: Predictor, batch: int, usable: int) -> bool:
-    return isinstance(predictor, Replaying) and predictor.survives(batch, usable)
 
 
 def max_batch(process_bytes: Callable[[int], int], usable: int, most: int | None = None) -> int:

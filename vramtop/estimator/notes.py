@@ -32,6 +32,11 @@ def notes(workload: Workload) -> tuple[str, ...]:
             )
     if workload.training and workload.precision == "fp16" and workload.lora is None:
         said.append("pure fp16 training rarely converges: small updates are lost; amp-fp16 does")
+    if workload.stack == "megatron":
+        said.append(
+            "Megatron's fused kernels and its fp32 copies of gradients and weights are not "
+            "modelled: Hugging Face's modules stand in"
+        )
     if workload.prepared_for_kbit:
         said.append(
             "as PEFT's k-bit preparation makes them, norms, embeddings and hidden states are fp32; "

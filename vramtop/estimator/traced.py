@@ -32,7 +32,7 @@ class TracedPredictor:
     def at(self, batch: int) -> Footprint:
         """The whole answer for one batch size; a replay the first time."""
         if batch not in self._made:
-            self._made[batch] = self._footprint(batch)
+            self._made[batch] = self._footprint(self.replay(batch))
         return self._made[batch]
 
     def process_bytes(self, batch: int) -> int:
@@ -67,16 +67,16 @@ class TracedPredictor:
         workload = replace(self._workload, allocator=allocator)
         return TracedPredictor(self._affine, self._exact, workload)
 
-    def survives(self, batch: int, usable_bytes: int) -> bool:
-        """Whether it runs in so much memory, cached segments given back where need be."""
-        return self.replay(batch, usable_bytes - self._context_bytes).death is None
+    def within(self, batch: int, usable_bytes: int) -> Footprint | None:
+        """Where a process may have so much, giving back what is cached; None where it dies."""
+        done = self.replay(batch, usable_bytes - self._context_bytes)
+        return None if done.death else self._footprint(done)
 
-    def _footprint(self, batch: int) -> Footprint:
-        done = self.replay(batch)
+    def _footprint(self, done: Replay) -> Footprint:
         components = {name: done.components.get(name, 0) for name in ALLOCATED_COMPONENTS}
         components["cached"] = done.peak_reserved_bytes - done.peak_allocated_bytes
         components["context"] = self._context_bytes
-        timeline = self._exact.get(batch, self._affine)
+        timeline = self._exact.get(done.batch, self._affine)
         return Footprint(
             method="trace",
             components=components,
