@@ -295,7 +295,7 @@ def expandable(saves_bytes: int | None, process_bytes: int) -> tuple[Advice, ...
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
             {"--alloc-conf": "expandable_segments:True"},
             saves_bytes,
-            "nothing; not on Windows",
+            "of what is reserved, and costs nothing; not on Windows",
         ),
     )
 

@@ -83,7 +83,7 @@ class Advice:
     options: Mapping[str, str]
     """The options of ``vramtop estimate`` that make the change."""
     saves_bytes: int
-    """Of the process's total."""
+    """Of what is allocated, by the closed form; of expandable segments, what is reserved."""
     cost: str
 
 
