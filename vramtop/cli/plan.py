@@ -145,10 +145,12 @@ def _plan(wish: Wish, method: str, progress: ProgressLine) -> Plan:
         raise UsageError(f"--method trace: {why_no_trace}; or take --method closed-form")
     closely = method != "closed-form" and why_no_trace is None
     numbers = planning.numbers_of(wish.workload, by_formula)
+    gpus = wish.workload.parallel.gpus
+    surely = fits_below_bytes(device, "closed-form", gpus)
     found = planning.search(
         wish,
         # What the closed form is unsure of, the trace settles afterwards.
-        limit_bytes=usable_bytes(device) if closely else fits_below_bytes(device, "closed-form"),
+        limit_bytes=usable_bytes(device) if closely else surely,
         predictor_of=by_formula,
         numbers=numbers,
         progress=progress,
@@ -156,9 +158,7 @@ def _plan(wish: Wish, method: str, progress: ProgressLine) -> Plan:
     if not closely:
         reason = "" if why_no_trace is None else f": {why_no_trace}"
         return replace(found, notes=(*found.notes, f"memory by the closed form{reason}"))
-    traced = replace(
-        found, limit_bytes=fits_below_bytes(device, "trace", wish.workload.parallel.gpus)
-    )
+    traced = replace(found, limit_bytes=fits_below_bytes(device, "trace", gpus))
     return planning.recheck(traced, by_trace, numbers, outer)
 
 

@@ -48,7 +48,7 @@ def logits_of(sizes: Sizes) -> Logits:
     upcast = shape.model_type not in ("bert", "roberta", "t5")
     wide = 4 if upcast else width
     copies = 4 if w.autocast_dtype and not upcast else 0
-    holds = w.stack == "plain"
+    holds = w.stack in ("plain", "fsdp-qlora")
     capped = width if shape.logit_softcap else 0
     own = width + capped
     # Dropped logits live as long as nothing but the loop's variable needs them; fp32 logits are
