@@ -94,6 +94,7 @@ MISTAKES = [
     (["llama-2-7b", "--gpu", "t4", "--vram", "16GiB"], "not allowed with"),
     (["llama-2-7b", "--tp", "3", "--gpus", "3"], "does not divide the 32 heads"),
     (["llama-2-7b", "--seq", "5000"], "at most 4096"),
+    (["gpt2", "--batch", str(10**20)], "must be 1,048,576 or less"),
     (["llama-2-7b", "--precision", "int8"], "cannot train int8"),
     (["llama-2-7b", "--method", "guess"], "there are: auto, trace, closed-form, seed"),
     (["llama-2-7b", "--check"], "--check needs a device"),

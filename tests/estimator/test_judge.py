@@ -116,6 +116,21 @@ def test_on_a_full_card_the_replay_gives_back():
     assert predictor.within(1, 50 * MIB + context) is None
 
 
+@pytest.mark.parametrize("asked", [1, 5, 12, 40])
+def test_the_largest_batch_is_the_same_whatever_is_asked(asked):
+    # Sizes that fall into other segments from batch to batch, so that reserved is no line.
+    blocks = [BlockInfo(0, 7 * MIB * (1 + i % 5), "activation", "") for i in range(60)]
+    events = [*range(1, 61), *range(-60, 0, 2), *range(1, 31)]
+    del events[90:]
+    timeline = Timeline(tuple(blocks), tuple(events), (Mark(0, "forward", 1),), least_batch=1)
+    workload = Workload(WORKLOAD.model, batch=asked, device=Device("small", 40 * GIB))
+    estimate = judge.judge(TracedPredictor(timeline, {}, workload), workload)
+    usable = judge.usable_bytes(workload.device)
+    fresh = TracedPredictor(timeline, {}, workload)
+    runs = [fresh.within(batch, usable) is not None for batch in range(1, 60)]
+    assert estimate.max_micro_batch == runs.index(False)
+
+
 def test_without_a_device_there_is_no_verdict():
     estimate = judged(Line(10 * GIB, GIB), Workload(Model("toy", {})))
     assert estimate.verdict is estimate.max_micro_batch is estimate.safe_micro_batch is None

@@ -118,6 +118,10 @@ def test_no_line_is_wider_than_the_terminal(width, estimate):
             assert len(line) <= width, line
 
 
+def test_a_narrow_terminal_cuts_no_figure():
+    assert "likely 60.0 GiB to 66.0 GiB" in plain(width=60)
+
+
 def test_only_components_that_are_there_have_a_row():
     text = plain()
     assert "optimizer state" in text

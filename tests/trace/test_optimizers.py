@@ -161,3 +161,18 @@ def test_a_real_step_takes_as_much(name, how, make, dtype):
     _, real = real_step(make, dtype)
     # Scalars on the host are memory of this CPU; the largest tensor says what is a scalar here.
     assert abs(real - peak) <= 64 * len(SHAPES)
+
+
+def test_adafactor_steps_as_torch_does_where_nothing_is_asked(monkeypatch):
+    # torch's own choice, of a model on a CUDA device, by which of its two functions it calls.
+    called = []
+    for name in ("_single_tensor_adafactor", "_multi_tensor_adafactor"):
+        monkeypatch.setattr(
+            f"torch.optim._adafactor.{name}", lambda *_, n=name, **__: called.append(n)
+        )
+    with FakeTensorMode():
+        parameter = torch.nn.Parameter(torch.empty(4, 4, device="cuda"))
+        parameter.grad = torch.empty_like(parameter)
+        torch.optim.Adafactor([parameter]).step()
+    assert called == ["_single_tensor_adafactor"]
+    assert asked("adafactor").implementation == "forloop"

@@ -113,6 +113,11 @@ def test_a_function_of_the_users_own(script):
     assert live_at_end(pattern, "optimizer_state", "zero_grad") == 2 * 100 * 50 * 4
 
 
+def test_a_function_s_weights_are_as_it_makes_them_or_as_asked(script):
+    workload = Workload(Model("mine", entry=f"{script}:make"), batch=7, precision="bf16")
+    assert live_at_end(pattern_of(workload), "parameter", "load") == 100 * 50 * 2
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -130,7 +135,7 @@ def test_what_is_wrong_with_it_is_said_in_one_line(script, name, message):
 
 
 def test_a_configuration_that_transformers_refuses():
-    with pytest.raises(UsageError, match="transformers cannot use this configuration"):
+    with pytest.raises(UsageError, match=r"no-such-type.* is unknown to transformers"):
         run(Workload(Model("new", {"model_type": "no-such-type"})), quiet)
 
 

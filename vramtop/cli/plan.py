@@ -35,7 +35,7 @@ _BFLOAT = (8, 0)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and GPU, what is wanted, and what is held."""
     parser.usage = "vramtop plan MODEL (--gpu NAME | --vram SIZE) [OPTIONS]"
-    add_model_options(parser)
+    add_model_options(parser, code=False)
     group = parser.add_argument_group("what is wanted")
     group.add_argument(
         "--effective-batch",

@@ -77,15 +77,20 @@ _TRAINING_ONLY: Final = (
 """Options of which validate cannot tell whether they were given: name, option, reason."""
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """What is trained on which GPU: MODEL, its sequences, the stack, the device."""
+def add_model_options(
+    parser: argparse.ArgumentParser, *, required: bool = True, code: bool = True
+) -> None:
+    """What is trained on which GPU: MODEL, which may be ``code``, its sequences, the device."""
+    of_code = (
+        ", or package.module:function | file.py:function that returns a transformers model, or any "
+        "with its step: (model, step), step(model, batch, sequence) -> loss"
+    )
     parser.add_argument(
         "model",
         metavar="MODEL",
         nargs=None if required else "?",
-        help="catalogue name (llama-2-7b), Hugging Face id, config.json or its folder, or "
-        "package.module:function | file.py:function that returns a transformers model, or any "
-        "with its step: (model, step), step(model, batch, sequence) -> loss",
+        help="catalogue name (llama-2-7b), Hugging Face id, config.json or its folder"
+        + (of_code if code else ""),
     )
     device = parser.add_argument_group("device").add_mutually_exclusive_group()
     device.add_argument("--gpu", metavar="NAME", help="a GPU of the catalogue, as 4090, h100")
@@ -131,7 +136,7 @@ def add_arithmetic_options(parser: argparse.ArgumentParser, *, searched: bool = 
         PRECISIONS,
         "amp-bf16, amp-fp16 on a GPU without bf16; then bf16, and int8 and nf4 under LoRA"
         if searched
-        else "bf16",
+        else "bf16, for a function the weights as it makes them",
         "amp-*: fp32 weights under autocast; else of the weights",
     )
     _add_choice(group, "--compute-dtype", COMPUTE_DTYPES, "bf16", "of quantised linears")
@@ -218,6 +223,8 @@ def workload_of(args: argparse.Namespace) -> Workload:
     spread = {
         field: given[option] for option, field in _PARALLEL.items() if given.get(option) is not None
     }
+    if model.entry is not None:
+        plain.setdefault("precision", "fp32")
     return Workload(
         model=model,
         sequence=default_sequence(model, plain.get("new_tokens", 0))

@@ -77,6 +77,10 @@ def _one_of(option: str, value: str | None, allowed: Sequence[str]) -> None:
     need(value is None or value in allowed, f"{option} {value!r}: there are {', '.join(allowed)}")
 
 
+MOST_SAMPLES: Final = 1 << 20
+"""Of a micro-batch: far beyond any device, and sums stay far from any overflow."""
+
+
 def _amounts(workload: Workload) -> None:
     parallel = workload.parallel
     for option, value, least in (
@@ -95,6 +99,10 @@ def _amounts(workload: Workload) -> None:
         ("--lora", workload.lora.rank if workload.lora else None, 1),
     ):
         need(value is None or value >= least, f"{option} {value}: it must be {least} or more")
+    need(
+        workload.batch <= MOST_SAMPLES,
+        f"--batch {workload.batch}: it must be {MOST_SAMPLES:,} or less",
+    )
     need(parallel.zero in (0, 1, 2, 3), f"--zero {parallel.zero}: there are 0, 1, 2 and 3")
     if workload.lora is not None:
         dropout = workload.lora.dropout

@@ -91,9 +91,16 @@ def judge(
         verdict = verdict_of(uncertainty, usable)
         if verdict == "fits" and _GIVES_BACK in footprint.notes:
             verdict = "tight"
-        largest = max_batch(predictor.process_bytes, usable)
+        largest = _largest(predictor, usable, lambda batch: _runs(predictor, batch, usable))
         surely = fits_below_bytes(device, footprint.method, workload.parallel.gpus)
-        safe = max_batch(predictor.process_bytes, surely, most=largest)
+        safe = _largest(
+            predictor, surely, lambda batch: predictor.at(batch).process_bytes <= surely, largest
+        )
+        # Fragmentation comes and goes with the batch: what is asked may fit where less does not.
+        if footprint.process_bytes <= usable:
+            largest = max(largest, workload.batch)
+        if verdict == "fits":
+            safe = max(safe, workload.batch)
     return Estimate(
         workload=workload,
         footprint=footprint,
@@ -176,6 +183,36 @@ def max_batch(process_bytes: Callable[[int], int], usable: int, most: int | None
             low = middle
         else:
             high = middle
+    return low
+
+
+def _runs(predictor: Predictor, batch: int, usable: int) -> bool:
+    if isinstance(predictor, Replaying):
+        return predictor.within(batch, usable) is not None
+    return predictor.at(batch).process_bytes <= usable
+
+
+def _largest(
+    predictor: Predictor, usable: int, fits: Callable[[int], bool], most: int = MOST_BATCH
+) -> int:
+    """The largest batch that fits, the next one does not; 0 where none. The curve leads near it."""
+    if most < 1:
+        return 0
+    near = max(max_batch(predictor.process_bytes, usable, most), 1)
+    reach, low, high = 1, 0, most + 1
+    if fits(near):
+        low = near
+        while low < most and fits(min(low + reach, most)):
+            low, reach = min(low + reach, most), 2 * reach
+        high = min(low + reach, most + 1)
+    else:
+        high = near
+        while high - reach > 0 and not fits(high - reach):
+            high, reach = high - reach, 2 * reach
+        low = max(high - reach, 0)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 

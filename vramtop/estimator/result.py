@@ -106,7 +106,8 @@ class Estimate:
     """None without a device to compare with."""
     uncertainty: Uncertainty
     max_micro_batch: int | None
-    """Largest batch that fits the device, 0 where none does; None without a device."""
+    """Largest batch that runs on the device, cached memory given back where need be; 0 where none
+    does, None without a device."""
     curve: tuple[tuple[int, int], ...]
     """(batch, process bytes), ascending."""
     advice: tuple[Advice, ...] = ()

@@ -14,8 +14,8 @@ from .timeline import Timeline
 from .workload import AllocatorConfig, Workload
 
 _ANCHOR = 4
-"""Replayed beside the batch that is asked for: this many times it. Between and beyond the two the
-allocator's overhead (reserved - requested) is taken from the line through them."""
+"""Replayed beside the least batch: this many times it. Between and beyond the two the allocator's
+overhead (reserved - requested) is taken from the line through them, whatever batch is asked for."""
 
 
 class TracedPredictor:
@@ -42,7 +42,7 @@ class TracedPredictor:
         if self._envelope is None:
             self._envelope = Envelope(self._affine, self._workspace_bytes)
         if self._overheads is None:
-            few = max(self._workload.batch, self._affine.least_batch)
+            few = self._affine.least_batch
             self._overheads = (self._overhead(few), self._overhead(few * _ANCHOR))
         (batch_a, over_a), (batch_b, over_b) = self._overheads
         over = over_a + (over_b - over_a) * (batch - batch_a) // (batch_b - batch_a)

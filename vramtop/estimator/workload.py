@@ -213,13 +213,16 @@ class Workload:
     def implementation(self) -> OptimizerImplementation:
         """How the optimizer steps.
 
-        torch.optim takes foreach on CUDA where it can; transformers' Trainer asks for the fused
-        AdamW (TrainingArguments.optim, adamw_torch_fused).
+        torch.optim takes foreach on CUDA where it can, but for Adafactor (optim/_adafactor.py:
+        only where it is asked for); transformers' Trainer asks for the fused AdamW
+        (TrainingArguments.optim, adamw_torch_fused).
         """
         if self.optimizer_implementation is not None:
             return self.optimizer_implementation
         if self.stack == "hf-trainer" and self.optimizer == "adamw":
             return "fused"
+        if self.optimizer == "adafactor" and self.stack != "hf-trainer":
+            return "forloop"
         return "foreach"
 
     def with_batch(self, batch: int) -> Workload:

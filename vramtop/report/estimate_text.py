@@ -52,6 +52,7 @@ _PHASES: Final = {
     "generate": "while tokens are generated",
 }
 _MOST_BAR: Final = 120
+_WIDE_TOTALS: Final = 78
 _TWO_COLUMNS: Final = 96
 """Columns from which components stand side by side."""
 
@@ -98,7 +99,8 @@ def _title(workload: Workload, look: Look) -> Iterator[Line]:
     words = [workload.mode, f"batch {workload.batch} × {each}"]
     if workload.new_tokens:
         words.append(f"{workload.new_tokens:,} new tokens")
-    words.append(workload.precision)
+    as_made = workload.model.entry is not None and workload.precision == "fp32"
+    words.append("weights as made" if as_made else workload.precision)
     if workload.training:
         words.append(f"{workload.optimizer} ({workload.implementation})")
         if workload.checkpointing != "none":
@@ -171,15 +173,17 @@ def _totals(estimate: Estimate, look: Look) -> Iterator[Line]:
     footprint, device = estimate.footprint, estimate.device
     sure = estimate.uncertainty
     spans = f"{format_bytes(sure.low_bytes)} to {format_bytes(sure.high_bytes)}"
+    is_wide = look.width >= _WIDE_TOTALS
+    shown = f"what nvidia-smi shows; {spans} is likely" if is_wide else f"likely {spans}"
     for label, size, about in (
         ("allocated", footprint.peak_allocated_bytes, "torch.cuda.max_memory_allocated"),
         ("reserved", footprint.peak_reserved_bytes, "torch.cuda.max_memory_reserved"),
-        ("process", footprint.process_bytes, f"what nvidia-smi shows; {spans} is likely"),
+        ("process", footprint.process_bytes, shown),
     ):
         yield (
             Span(f"{label:<11}"),
             Span(format_bytes(size, 9), "strong"),
-            Span(f"   {about}"[: look.width - 20], "dim"),
+            Span(f"   {about}", "dim"),
         )
     if device is None or estimate.verdict is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import importlib
 import importlib.util
 import sys
@@ -53,7 +54,7 @@ def build(workload: Workload, *, whole: bool = False) -> Built:
         UsageError: transformers cannot make it, or the user's function cannot be called.
     """
     if workload.model.entry is not None:
-        return _from_entry(workload.model.entry)
+        return _from_entry(workload, workload.model.entry)
     if workload.stack in ("litgpt", "lit-gpt"):
         return _from_litgpt(workload, whole=whole)
     return _from_config(workload, whole=whole)
@@ -65,8 +66,15 @@ def make_config(model_type: str, arguments: dict[str, Any]) -> Any:
     Raises:
         UsageError: the type is unknown to transformers or the values are wrong for it.
     """
-    from transformers import AutoConfig
+    import transformers
+    from transformers import CONFIG_MAPPING, AutoConfig
 
+    if model_type not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(model_type, CONFIG_MAPPING.keys(), 3)
+        raise UsageError(
+            f"model_type {model_type!r} is unknown to transformers {transformers.__version__}"
+            + (f"; close: {', '.join(near)}" if near else "")
+        )
     try:
         return AutoConfig.for_model(model_type, **arguments)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -177,7 +185,7 @@ def find_again(built: Built, model: Any) -> None:
     built.model = model
 
 
-def _from_entry(entry: str) -> Built:
+def _from_entry(workload: Workload, entry: str) -> Built:
     place, _, name = entry.rpartition(":")
     module = _import(place)
     function = getattr(module, name, None)
@@ -192,6 +200,8 @@ def _from_entry(entry: str) -> Built:
     model, step = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"{entry} returned {type(model).__name__}, not a torch.nn.Module")
+    if workload.weight_dtype != "fp32":  # which is: as the function makes them
+        model.to(DTYPES[workload.weight_dtype])
     return Built(model, step=step)
 
 

@@ -59,7 +59,7 @@ def add_lora(model: Any, workload: Workload) -> Any:
         if targets is None:
             raise UsageError(
                 f"PEFT knows no LoRA targets for {workload.model.name}; give --lora-targets: "
-                f"{_names(model)}"
+                f"{_names(model) or 'all-linear'}"
             ) from None
         raise UsageError(f"PEFT: {str(error).splitlines()[0]}") from None
     for parameter in peft.parameters():

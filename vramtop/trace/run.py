@@ -77,10 +77,12 @@ def _prepared(workload: Workload, *, whole: bool) -> Built:
 
 
 def _dynamic(workload: Workload, error: Any) -> str:
-    return (
-        f"{workload.model.name} cannot be traced: its shapes depend on values "
-        f"({error.func}); use --method closed-form"
+    what = (
+        f"{workload.model.name} cannot be traced: something in it depends on values ({error.func})"
     )
+    if workload.model.entry is not None:
+        return f"{what}; leave out .item(), prints of tensors and the like"
+    return f"{what}; use --method closed-form"
 
 
 def trace_batches(

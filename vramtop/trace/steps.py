@@ -76,7 +76,10 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
 def _loss(outputs: Any) -> Any:
     loss = outputs["loss"] if isinstance(outputs, dict) else outputs[0]
     if not isinstance(loss, torch.Tensor) or loss.dim():
-        raise UsageError("the model gives no scalar loss; let your function return (model, step)")
+        raise UsageError(
+            "the model gives no scalar loss: let your function return (model, step), and step "
+            "return the loss"
+        )
     return loss
 
 
