@@ -112,7 +112,7 @@ CASES = [
     ("llama", 9, {"precision": "nf4", "lora": Lora(8)}),
     ("llama", 9, {"precision": "fp16", "lora": Lora(8, ("all-linear",), 0.05)}),
     ("llama", 9, {"precision": "amp-fp16", "stack": "hf-trainer"}),
-    ("llama", 9, {"optimizer": "adafactor"}),
+    ("llama", 9, {"optimizer": "adafactor", "optimizer_implementation": "foreach"}),
     ("llama", 9, {"optimizer": "adamw-8bit", "grad_accumulation": 4}),
     ("llama", 9, {"mode": "inference", "new_tokens": 6}),
     ("llama", 9, {"chunked_loss": True}),
