@@ -38,6 +38,21 @@ _MATMULS = frozenset(
 _ADD = _aten.add.Tensor
 _DEVICE = torch.ops.prim.device.default
 """Two thirds of all calls: C++ asks each fake tensor for its device before it does anything."""
+_IN_PLACE = frozenset(
+    getattr(getattr(_aten, f"_foreach_{name}_"), overload)
+    for name, overload in (
+        ("add", "List"),
+        ("mul", "Scalar"),
+        ("mul", "Tensor"),
+        ("div", "List"),
+        ("lerp", "Scalar"),
+        ("addcmul", "Scalar"),
+        ("addcdiv", "ScalarList"),
+    )
+)
+"""Steps of optimizers on all tensors at once: nothing is made, and fake tensors hold nothing to
+change, but their shapes take a tenth of a trace to look at. Not what counts steps (add.Scalar,
+add.Tensor): those have values that are asked for."""
 _FROM_PYTHON = _aten.lift_fresh.default
 """``torch.tensor(0.0)``: its scalars stay on the host, as an optimizer's step counts."""
 _UNNUMBERED = 2**63
@@ -141,6 +156,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _DEVICE:
             return args[0].device
+        if func in _IN_PLACE:
+            return None
         if func in _MATMULS and not self._ended:
             self._workspace()
         out = func(*args, **(kwargs or {}))
