@@ -328,7 +328,8 @@ def test_generation_has_its_keys_and_values(detail):
     found = detail("generation")
     assert "generation" in dict(names(found))
     kept = after(found, "generation")["kv_cache"]
-    # Two layers, keys and values, one head of eight float32 each, for 5 to 24 tokens.
+    # Two layers, keys and values, one head of eight float32 each, for the four of the prompt
+    # (which comes with an empty cache) to 24 tokens: which forward comes last, the clock decides.
     token = 2 * 2 * 8 * 4
     assert kept % token == 0
-    assert 5 * token <= kept <= 24 * token
+    assert 4 * token <= kept <= 24 * token
