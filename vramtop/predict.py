@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .errors import UsageError
 from .estimator.checks import validate
 from .estimator.judge import judge
@@ -12,6 +14,9 @@ from .estimator.result import Estimate, Predictor, Progress
 from .estimator.stacks import traced_as
 from .estimator.timeline import Timeline
 from .estimator.workload import Workload
+
+if TYPE_CHECKING:
+    from .trace.tracer import Tracer
 
 METHODS = ("auto", "trace", "closed-form", "seed")
 _AFFINE_BATCHES = (2, 3)
@@ -36,9 +41,12 @@ def estimate(
 
 
 def predictor(
-    workload: Workload, method: str = "auto", progress: Progress | None = None
+    workload: Workload,
+    method: str = "auto",
+    progress: Progress | None = None,
+    tracer: Tracer | None = None,
 ) -> Predictor:
-    """Footprints of a workload for any batch size."""
+    """Footprints of a workload for any batch size; ``tracer``: one that is already running."""
     if method not in METHODS:
         raise UsageError(f"no method {method!r}; there are: {', '.join(METHODS)}")
     if method == "seed":
@@ -49,7 +57,7 @@ def predictor(
         from .estimator import closed
 
         return closed.predictor(workload)
-    return _traced(workload, progress or _silent)
+    return _traced(workload, progress or _silent, tracer)
 
 
 def _can_trace() -> bool:
@@ -62,7 +70,7 @@ def _silent(_text: str, _done: float) -> None:
     """Nobody watches."""
 
 
-def _traced(workload: Workload, progress: Progress) -> Predictor:
+def _traced(workload: Workload, progress: Progress, tracer: Tracer | None) -> Predictor:
     from .estimator.ranks import fullest
     from .trace import client
 
@@ -77,7 +85,7 @@ def _traced(workload: Workload, progress: Progress) -> Predictor:
             [Stack(**stack) for stack in trace["stacks"]],
             trace["irregular"],
         )
-        for trace in client.traces(traced_as(workload), batches, progress)
+        for trace in client.traces(traced_as(workload), batches, progress, tracer)
     }
     a, b = _AFFINE_BATCHES
     (first, stacks, irregular), (second, _, _) = recorded[a], recorded[b]

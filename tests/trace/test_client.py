@@ -1,5 +1,6 @@
 """Asking the tracer's process: answers, progress, the cache, faults."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,8 +12,9 @@ import time
 import pytest
 
 from vramtop.errors import UsageError
-from vramtop.estimator.workload import AllocatorConfig, Device, Model, Workload
+from vramtop.estimator.workload import AllocatorConfig, Device, Lora, Model, Workload
 from vramtop.trace import client
+from vramtop.trace.tracer import Tracer, TracerFailed
 
 LLAMA = Model(
     "a small llama",
@@ -46,7 +48,7 @@ def test_the_second_ask_needs_no_tracer(cache, monkeypatch):
     assert [done for _, done in heard] == sorted(done for _, done in heard)
     assert len(list(cache.iterdir())) == 1
 
-    monkeypatch.setattr(client, "_ask", refuse)
+    monkeypatch.setattr(Tracer, "ask", refuse)
     card = Device("another card", 1 << 30)
     other = dataclasses.replace(
         WORKLOAD, batch=9, device=None, allocator=AllocatorConfig(expandable_segments=True)
@@ -75,18 +77,42 @@ def test_what_the_tracer_refuses_comes_as_one_line():
     assert "\n" not in str(caught.value)
 
 
-def test_a_tracer_that_dies_is_reported(monkeypatch):
-    def kill(_text, _done):
-        children = subprocess.run(
-            ["pgrep", "-P", str(os.getpid()), "-f", "vramtop.trace"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+def kill_tracer(_text, _done):
+    (child,) = children_of(os.getpid())
+    os.kill(int(child), signal.SIGKILL)
 
-    with pytest.raises(client.TracerFailed, match="without an answer"):
-        client.traces(WORKLOAD, [2], kill)
+
+def test_a_tracer_that_dies_is_reported():
+    with pytest.raises(TracerFailed, match="without an answer"):
+        client.traces(WORKLOAD, [2], kill_tracer)
+
+
+def test_a_kept_tracer_answers_as_a_new_one_does(monkeypatch):
+    """What it traced before, errors among it, leaves no mark on what is asked next."""
+    monkeypatch.setattr(client, "_read", lambda _: None)
+    others = (
+        dataclasses.replace(WORKLOAD, precision="amp-bf16", checkpointing="full"),
+        dataclasses.replace(WORKLOAD, precision="nf4", lora=Lora(4)),
+        Workload(Model("new", {"model_type": "no-such-type"})),
+        dataclasses.replace(WORKLOAD, mode="inference", new_tokens=4),
+    )
+    with Tracer() as tracer:
+        for other in others:
+            with contextlib.suppress(UsageError):
+                client.traces(other, [2, 3], lambda *_: None, tracer)
+        heard = []
+        kept = client.traces(WORKLOAD, [2, 3], lambda text, _: heard.append(text), tracer)
+        assert not any("importing" in text for text in heard)
+        assert len(children_of(os.getpid())) == 1
+    assert not children_of(os.getpid())
+    assert kept == client.traces(WORKLOAD, [2, 3], lambda *_: None)
+
+
+def test_a_kept_tracer_that_dies_is_replaced():
+    with Tracer() as tracer:
+        with pytest.raises(TracerFailed):
+            client.traces(WORKLOAD, [2], kill_tracer, tracer)
+        assert client.traces(WORKLOAD, [2], lambda *_: None, tracer)
 
 
 def test_ctrl_c_ends_the_tracer_too(tmp_path):
@@ -119,5 +145,10 @@ def test_ctrl_c_ends_the_tracer_too(tmp_path):
 
 
 def children_of(pid):
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["pgrep", "-P", str(pid), "-f", "vramtop.trace"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return found.stdout.split()

@@ -118,6 +118,7 @@ def _plan(wish: Wish, method: str, progress: ProgressLine) -> Plan:
     from ..estimator.closed import predictor as closed_form
     from ..estimator.judge import fits_below_bytes, usable_bytes
     from ..predict import predictor
+    from ..trace.tracer import Tracer
 
     device = wish.workload.device
     assert device is not None
@@ -138,7 +139,7 @@ def _plan(wish: Wish, method: str, progress: ProgressLine) -> Plan:
 
     def by_trace(workload: Workload) -> Predictor:
         validate(workload)
-        return predictor(workload, "trace", inner)
+        return predictor(workload, "trace", inner, tracer)
 
     why_no_trace = _why_no_trace()
     if method == "trace" and why_no_trace is not None:
@@ -159,7 +160,8 @@ def _plan(wish: Wish, method: str, progress: ProgressLine) -> Plan:
         reason = "" if why_no_trace is None else f": {why_no_trace}"
         return replace(found, notes=(*found.notes, f"memory by the closed form{reason}"))
     traced = replace(found, limit_bytes=fits_below_bytes(device, "trace", gpus))
-    return planning.recheck(traced, by_trace, numbers, outer)
+    with Tracer() as tracer:
+        return planning.recheck(traced, by_trace, numbers, outer)
 
 
 def _why_no_trace() -> str | None:

@@ -1,4 +1,4 @@
-"""Asking the tracer: starts its process, passes progress on, remembers answers on disk.
+"""Asking the tracer: what is asked of its process, and answers remembered on disk.
 
 Imports neither torch nor transformers.
 """
@@ -13,22 +13,16 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, VramtopError
 from ..estimator.result import Progress
 from ..estimator.workload import AllocatorConfig, Device, Parallel, Workload, to_json
+from .tracer import Tracer
 
 _KEPT_TRACES = 200
 _NEEDED = ("torch", "transformers")
-
-
-class TracerFailed(VramtopError):
-    """The tracer's process ended without an answer; the message has its last words."""
 
 
 def why_not() -> str | None:
@@ -39,8 +33,15 @@ def why_not() -> str | None:
     return None
 
 
-def traces(workload: Workload, batches: Sequence[int], progress: Progress) -> list[dict[str, Any]]:
+def traces(
+    workload: Workload,
+    batches: Sequence[int],
+    progress: Progress,
+    tracer: Tracer | None = None,
+) -> list[dict[str, Any]]:
     """The recordings of a workload at some batch sizes; see ``run.trace_batches``.
+
+    ``tracer`` is asked where no answer is kept: one of its own, for this question, where None.
 
     Raises:
         UsageError: the workload cannot be traced; the message says why and what can be done.
@@ -51,7 +52,11 @@ def traces(workload: Workload, batches: Sequence[int], progress: Progress) -> li
     place = _cache_place(request) if workload.model.entry is None else None
     if place is not None and (kept := _read(place)) is not None:
         return kept
-    answer = _ask(request, progress)
+    if tracer is None:
+        with Tracer() as own:
+            answer = own.ask(request, progress)
+    else:
+        answer = tracer.ask(request, progress)
     if place is not None:
         _write(place, answer)
     return answer
@@ -83,60 +88,6 @@ def _relevant(workload: Workload) -> Workload:
             pipeline=parallel.pipeline,
         ),
     )
-
-
-def _ask(request: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
-    # Few threads: the tracer computes nothing, and idle pools cost start-up time and memory.
-    environment = dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
-    with subprocess.Popen(
-        [sys.executable, "-m", "vramtop.trace"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,  # Ctrl-C is for us to hear; we stop the tracer ourselves
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        errors = _Drain(process.stderr)
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.close()
-            for line in process.stdout:
-                value = json.loads(line)
-                if "error" in value:
-                    raise UsageError(value["error"])
-                if "traces" in value:
-                    found: list[dict[str, Any]] = value["traces"]
-                    return found
-                progress(value["progress"], value["done"])
-        finally:
-            process.kill()
-    raise TracerFailed(f"the tracer stopped without an answer: {errors.last_line()}")
-
-
-class _Drain:
-    """Reads a pipe to its end in the background, so that the writer never blocks."""
-
-    def __init__(self, pipe: Any) -> None:
-        from threading import Thread
-
-        self._text = b""
-        self._pipe = pipe
-        self._thread = Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for chunk in iter(lambda: self._pipe.read1(65536), b""):
-                self._text = (self._text + chunk)[-10_000:]
-
-    def last_line(self) -> str:
-        self._thread.join(timeout=1)
-        lines = self._text.decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
 
 
 def _cache_place(request: dict[str, Any]) -> Path:
