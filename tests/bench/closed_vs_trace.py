@@ -39,6 +39,11 @@ def workloads():
     yield "llama, LoRA", replace(llama, lora=Lora(16))
     nf4 = replace(llama, precision="nf4", lora=Lora(16, ("all-linear",)))
     yield "llama, nf4, LoRA, checkp.", replace(nf4, checkpointing="full")
+    for name, base in (("nf4", nf4), ("int8", replace(nf4, precision="int8"))):
+        trainer = replace(base, batch=1, stack="hf-trainer")
+        yield f"llama, {name}, LoRA, b=1", replace(base, batch=1)
+        yield f"llama, {name}, Trainer, b=1", trainer
+        yield f"llama, {name}, Trainer, checkp.", replace(trainer, checkpointing="full")
     yield "qwen, b=1", replace(qwen, batch=1)
     yield "qwen, b=4", qwen
     yield "qwen, amp-bf16", replace(qwen, precision="amp-bf16")

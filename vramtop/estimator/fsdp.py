@@ -76,7 +76,7 @@ class Sharding:
         self._reshards = workload.parallel.zero == 3
         self._kept_twice = mixed_by_gathering(workload)
         casts = not (gathers_whole_dtype or self._kept_twice)
-        self._halved = workload.autocast_dtype is not None and casts
+        self._halved = workload.casts_weights and casts
         self._root = Group(None)
         self._groups: dict[int | str | None, Group] = {None: self._root}
         for block in timeline.blocks:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .components import COMPONENTS
+from .components.activations import on_nodes_bytes
 from .components.communication import sharded
 from .components.gradients import embedding_gradient_bytes, head_gradient_bytes
 from .components.kv_cache import (
@@ -70,14 +71,18 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         Affine(0.0 if fsdp else size)
         for size in (embedding_gradient_bytes(sizes), head_gradient_bytes(sizes))
     )
+    # The loop's variables still have the last step's outputs and, as its loss, its graph.
+    graph = on_nodes_bytes(sizes)
     outputs = logits.kept + training_cache_bytes(sizes)
+    if sizes.workload.stack != "hf-trainer":
+        outputs = outputs + graph
     end = _plus(lasting, {"gradient": p["gradient"], "activation": outputs})
+    head_saved = Affine(0.0, -sizes.tokens * sizes.head.count * sizes.head.saved)
     last_layer = {
         "gradient": Affine() if accumulates else head,
-        "activation": p["activation"] + kept + replayed,
+        "activation": p["activation"] + head_saved + kept + replayed,
         "autograd_detail": p["working"],
     }
-    # The loop's variable still has the last step's outputs.
     loss = {"activation": whole + logits.forward_extra + outputs}
     working = {"activation": p["activation"] + outputs + p["working"]}
     first_layer = {

@@ -97,6 +97,9 @@ def _attention(
             k, v = Value(local_kv, fused.width), Value(local_kv, fused.width)
         elif t.caches and s.auto_class == "AutoModelForCausalLM":
             k, v = Value(local_kv, fused.width), Value(local_kv, fused.width)
+        if t.autocast not in (0, fused.width):
+            # A quantised layer's, in the width of its input: autocast copies each view by itself.
+            q, k, v = (Value(size, fused.width) for size in (local_q, local_kv, local_kv))
     else:
         source = Value(s.hidden, x.width) if cross else x
         q = t.linear(x, n.q, q_size, s.hidden, bias=s.qkv_bias, split="rows")

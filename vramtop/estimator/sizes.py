@@ -54,6 +54,8 @@ class Part:
     weights: tuple[Weight, ...]
     saved: float
     """Bytes a token that autograd keeps."""
+    on_nodes: float
+    """Bytes a token, of those, that are kept as long as the graph is."""
     cast_elements: float
     """Elements of weights of which autocast keeps a copy."""
     widest: float
@@ -221,6 +223,7 @@ def _part(name: str, count: float, tape: Tape) -> Part:
         count,
         tuple(tape.weights),
         tape.saved_bytes(),
+        tape.on_nodes_bytes(),
         tape.cast_elements,
         tape.widest,
     )

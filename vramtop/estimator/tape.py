@@ -7,7 +7,7 @@ layers register their weights too, so that one description gives parameters and 
 
     operation               saves
     linear                  its input, unless the weight is frozen or quantised; under autocast the
-                            cast copy, one for each linear
+                            cast copy, one for each linear; LLM.int8's input though frozen
     RMS norm (Llama)        input in fp32, the normed value in the model's dtype, rsqrt
     RMS norm (T5)           as Llama's, and the input
     RMS norm (Gemma)        input in fp32, the normed value in fp32, rsqrt
@@ -89,6 +89,9 @@ class Tape:
         # checkpoint: its copies of keys and values are what attention saves.
         self.caches = workload.checkpointing == "none" and workload.stack in ("plain", "hf-trainer")
         self.saved: dict[Value, None] = {}
+        self.on_nodes: dict[Value, None] = {}
+        """Attributes of the graph's nodes: what backward has used, and checkpointing let go of,
+        stays while there is a graph (bitsandbytes, MatMul8bitLt: ctx.tensors has the input)."""
         self.weights: list[Weight] = []
         self.cast_elements = 0.0
         """Elements of weights that autocast copies."""
@@ -96,8 +99,12 @@ class Tape:
         """Bytes a token of the largest input and output of one operation together."""
 
     def saved_bytes(self) -> float:
-        """Bytes a token that backward needs."""
-        return sum(value.size * value.width for value in self.saved)
+        """Bytes a token that forward leaves for backward."""
+        return sum(value.size * value.width for value in self.saved | self.on_nodes)
+
+    def on_nodes_bytes(self) -> float:
+        """Bytes a token that last as long as the graph."""
+        return sum(value.size * value.width for value in self.on_nodes)
 
     def stream(self, size: float) -> Value:
         """A hidden state outside of attention and feed-forward part (divided by SP)."""
@@ -148,8 +155,9 @@ class Tape:
             self.weights.append(Weight(f"{name}.bias", 1, rows / of_rows, "bias"))
         out_size = rows / of_rows if output_size is None else output_size
         stored = self.quantized and kind in ("linear", "expert")
-        if self.autocast:
-            self.cast_elements += rows * columns / by * copies
+        if self.autocast and not stored:
+            if self.width != self.autocast:
+                self.cast_elements += rows * columns / by * copies
             out = Value(out_size, self.autocast)
             given = self.cast(x, self.autocast)
         else:
@@ -157,19 +165,25 @@ class Tape:
             given = x
         if not self.frozen and not stored:
             self.save(given)
+        elif stored and self.workload.precision == "int8":
+            self.on_nodes[x] = None
         if targeted and self.lora is not None:
-            self._adapter(x)
+            self._adapter(x, stored=stored)
         self.widest = max(self.widest, x.size * x.width + out.size * out.width)
         return out
 
-    def _adapter(self, x: Value) -> None:
-        """PEFT's lora.Linear: fp32 adapters (autocast_adapter_dtype), input cast to them."""
+    def _adapter(self, x: Value, *, stored: bool) -> None:
+        """PEFT's lora.Linear: fp32 adapters (autocast_adapter_dtype), input cast to them.
+
+        Under autocast that of a quantised layer leaves the cast to autocast (tuners/lora/bnb.py,
+        requires_conversion), which makes none where there is nothing to cast.
+        """
         assert self.lora is not None
-        given = self.cast(x, 4)
+        given = x if self.autocast else self.cast(x, 4)
         if self.lora.dropout > 0:
-            given = Value(x.size, 4)
+            given = Value(x.size, given.width)
             self.save(Value(x.size, 1))
-        if self.autocast:
+        if self.autocast and not (stored and x.width == self.autocast):
             given = Value(x.size, self.autocast)
         self.save(given)
         self.save(Value(self.lora.rank, self.autocast or 4))

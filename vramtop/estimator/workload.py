@@ -80,6 +80,8 @@ class Lora:
     documentation does; it makes all that is not quantised fp32."""
 
 
+_KBIT: Final = ("nf4", "int8")
+"""bitsandbytes' precisions, of which PEFT and the Trainer know."""
 _PEFT_STACKS: Final = ("plain", "hf-trainer", "fsdp-qlora")
 
 
@@ -177,23 +179,29 @@ class Workload:
         return self.mode == "training"
 
     @property
+    def casts_weights(self) -> bool:
+        """Whether weights are fp32 for an arithmetic in 16 bits."""
+        return self.precision.startswith("amp-")
+
+    @property
     def autocast_dtype(self) -> str | None:
-        """The dtype of autocast, None without it."""
-        return self.precision.removeprefix("amp-") if self.precision.startswith("amp-") else None
+        """The dtype of autocast, None without it; recipes of QLoRA tell the Trainer to use it."""
+        if self.casts_weights:
+            return self.precision.removeprefix("amp-")
+        of_trainer = self.stack == "hf-trainer" and self.training
+        return self.activation_dtype if of_trainer and self.precision in _KBIT else None
 
     @property
     def activation_dtype(self) -> str:
         """The dtype in which hidden states mostly are: fp32, fp16 or bf16."""
         if self.precision in QUANTIZED:
             return self.compute_dtype or "bf16"
-        return self.autocast_dtype or self.precision
+        return self.precision.removeprefix("amp-")
 
     @property
     def weight_dtype(self) -> str:
         """The dtype of what is not quantised: fp32, fp16 or bf16."""
-        if self.autocast_dtype:
-            return "fp32"
-        return self.activation_dtype
+        return "fp32" if self.casts_weights else self.activation_dtype
 
     @property
     def adapter_dtype(self) -> str:
@@ -207,7 +215,7 @@ class Workload:
         """Whether what is not quantised is made fp32 for training (``Lora.prepared``)."""
         if self.lora is None or not self.training or self.stack not in _PEFT_STACKS:
             return False
-        return self.precision in ("nf4", "int8") and self.lora.prepared
+        return self.precision in _KBIT and self.lora.prepared
 
     @property
     def implementation(self) -> OptimizerImplementation:

@@ -17,14 +17,10 @@ from .recorder import Recorder
 @contextmanager
 def precision_of(workload: Workload, recorder: Recorder) -> Iterator[None]:
     """Autocast, where the workload has it."""
-    dtype = workload.autocast_dtype
-    if workload.stack == "hf-trainer" and workload.precision in ("nf4", "int8"):
-        # QLoRA's recipes set bf16 or fp16 in the Trainer's arguments.
-        dtype = workload.activation_dtype
-    if dtype is None:
+    if workload.autocast_dtype is None:
         yield
         return
-    context = autocast(dtype)
+    context = autocast(workload.autocast_dtype)
     context.__enter__()
     try:
         yield

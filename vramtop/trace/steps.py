@@ -57,6 +57,8 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
                     loss = loss / workload.grad_accumulation
                 recorder.mark("backward", step)
                 loss.backward()
+                if workload.stack == "hf-trainer":
+                    loss = loss.detach()  # Trainer.training_step gives no graph back
                 recorder.label(
                     ((n, p.grad) for n, p in trainable if p.grad is not None), "gradient"
                 )

@@ -22,10 +22,18 @@ def activation_bytes(sizes: Sizes) -> Affine:
     layers = sum(part.count * kept_bytes(sizes, part) for part in sizes.layers)
     ends = sizes.embedding.count * sizes.embedding.saved + sizes.head.count * sizes.head.saved
     slope = sizes.tokens * (layers * sizes.in_flight() + ends)
+    if sizes.workload.checkpointing != "none":
+        slope += on_nodes_bytes(sizes).slope
     base = sizes.cast_bytes() + position_bias_bytes(sizes)
     if _frozen_casts_go(sizes):
         base -= sum(part.count * _cast_bytes(sizes, part) for part in sizes.layers)
     return Affine(base, slope)
+
+
+def on_nodes_bytes(sizes: Sizes) -> Affine:
+    """What the layers' graph holds until it goes itself, in all of them."""
+    layers = sum(part.count * part.on_nodes for part in sizes.layers)
+    return Affine(0.0, sizes.tokens * layers * sizes.in_flight())
 
 
 def _frozen_casts_go(sizes: Sizes) -> bool:
@@ -70,6 +78,8 @@ def kept_bytes(sizes: Sizes, part: Part) -> float:
     attended = shape.heads * shape.head_dim / parallel.tensor
     inner = 2 * shape.kv_heads * shape.head_dim + (1 + shape.gated) * ffn
     products = attended + inner / parallel.tensor + 2 * shape.hidden * outer
+    if w.precision == "int8":
+        products = 0.0  # an operation of bitsandbytes' own, which the policy does not know
     kept = boundary + product_width * products + width * attended + _scores_bytes(sizes)
     return kept + _adapter_products_bytes(sizes, part)
 
@@ -108,26 +118,52 @@ def _scores_bytes(sizes: Sizes) -> float:
     return scores * 4 + shape.heads * shape.head_dim / w.parallel.tensor * (4 - width)
 
 
+def _product_bytes(sizes: Sizes) -> float:
+    """Bytes a token of what the feed-forward part's last linear layer gets."""
+    w = sizes.workload
+    width = sizes.width if w.precision in GROUP_WIDTH else sizes.activation_width
+    return sizes.shape.ffn / w.parallel.tensor * width
+
+
+def _keeps_product(sizes: Sizes) -> bool:
+    """Whether that is saved, and let go once its layer's own gradients are there."""
+    w, down = sizes.workload, sizes.shape.names.down
+    if w.lora is None:
+        return True
+    adapted = any(one.lora for part in sizes.layers for one in part.weights if one.name == down)
+    return adapted and w.precision != "int8"
+
+
 def recomputed_bytes(sizes: Sizes) -> Affine:
     """One layer's activations, while checkpointing has them again."""
     if sizes.workload.checkpointing == "none" or not sizes.workload.training:
         return Affine()
+    again = max(part.saved - kept_bytes(sizes, part) for part in sizes.layers)
+    if sizes.workload.precision == "int8":
+        # Only a node holds it, so the second forward ends before (set_checkpoint_early_stop).
+        again -= _product_bytes(sizes)
     return Affine(
         max(_cast_bytes(sizes, part) for part in sizes.layers) if _frozen_casts_go(sizes) else 0.0,
-        sizes.tokens * max(part.saved - kept_bytes(sizes, part) for part in sizes.layers),
+        sizes.tokens * again,
     )
 
 
 def working_bytes(sizes: Sizes) -> Affine:
     """Inputs, outputs and (in backward) their gradients of the largest operation in a layer.
 
-    With quantised linears the dequantised weight, too; LLM.int8's products are in int32, then in
-    fp16, then in the model's dtype (bitsandbytes, autograd/_functions.py, MatMul8bitLt).
+    In a feed-forward part whose last operation is a product, the gradients of product and factors
+    are there at once; the product itself is not, where what comes after it was the last to need
+    it. With quantised linears the dequantised weight, too; LLM.int8's products are in int32, then
+    in fp16, then in the model's dtype (bitsandbytes, autograd/_functions.py, MatMul8bitLt).
     """
     w, shape = sizes.workload, sizes.shape
     width = sizes.activation_width
     hidden = 2 * shape.hidden * sizes.width
     slope = hidden + max(part.widest for part in sizes.layers)
+    is_product = shape.gated or shape.activation == "gelu_new"
+    if is_product and shape.experts is None and w.training:
+        gradients = 2 if _keeps_product(sizes) else 3
+        slope = max(slope, hidden / 2 + gradients * _product_bytes(sizes))
     if shape.gated and not w.training:
         inner = width + 4 + 2 + width if w.precision == "int8" else 3 * width
         # Names hold four hidden states: the embeddings, the layer's input, the sum after

@@ -37,7 +37,7 @@ def sharded(sizes: Sizes) -> Mapping[At, Mapping[str, Affine]]:
     if not sizes.sharded:
         return {}
     w = sizes.workload
-    computed = BYTES[w.autocast_dtype] / sizes.width if w.autocast_dtype else 1.0
+    computed = BYTES[w.activation_dtype] / sizes.width if w.casts_weights else 1.0
     ends = (sizes.embedding, sizes.head)
     root = Affine(sum(part.count * part.stored_bytes(sizes) for part in ends) * computed)
     layer = Affine(max(part.stored_bytes(sizes) for part in sizes.layers) * computed)
