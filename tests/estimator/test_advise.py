@@ -144,6 +144,21 @@ def test_the_effective_batch_stays_when_the_micro_batch_shrinks():
                 assert smaller.batch * smaller.grad_accumulation == batch
 
 
+def batches(workload, most=None):
+    found = changes(workload, most)
+    return [change.workload.batch for change in found if "--batch" in change.options]
+
+
+def test_the_most_of_a_batch_that_fits():
+    assert batches(replace(BASE, batch=12)) == [6]
+    assert batches(replace(BASE, batch=9), most=6) == [3]
+    assert batches(replace(BASE, batch=12), most=5) == [4]
+    assert batches(replace(BASE, batch=7), most=6) == [1]
+    inference = replace(BASE, mode="inference", batch=9)
+    assert batches(inference) == [4]
+    assert batches(inference, most=7) == [7]
+
+
 def test_the_trainers_loop_is_no_advice_where_it_is_another_arithmetic():
     def words(workload):
         return " ".join(change.words for change in changes(workload))

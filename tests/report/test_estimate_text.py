@@ -149,6 +149,13 @@ def test_what_does_not_fit_says_by_how_much_and_what_would():
     assert "vramtop plan" not in plain()
 
 
+def test_code_is_asked_for_again_as_there_is_no_plan_of_it():
+    code = Workload(Model("mine.py:make", entry="mine.py:make"), batch=4, device=WORKLOAD.device)
+    text = plain(replace(OOM, workload=code, advice=()))
+    assert "--checkpointing full, --chunked-loss or --lora 16" in text
+    assert "vramtop plan" not in text
+
+
 def test_where_the_search_ends_it_says_so():
     assert "any micro-batch fits, to 65,536" in plain(replace(ESTIMATE, max_micro_batch=1 << 16))
 
@@ -192,6 +199,14 @@ def test_many_gpus_adapters_and_accumulation_are_named():
 def test_ascii_where_the_terminal_has_no_blocks():
     text = estimate_text.render(replace(ESTIMATE, curve=ESTIMATE.curve), Look(80, ascii=True))
     assert not set("█▓▒░▁▂▃▄▅▆▇▏▎▍▌▋▊▉─") & set(text)
+
+
+def test_no_glyph_says_that_what_is_predicted_is_unknown():
+    filled = replace(FOOTPRINT, components=dict.fromkeys(COMPONENTS, GIB), process_bytes=11 * GIB)
+    for look in (Look(80, ascii=True), Look(80)):
+        text = estimate_text.render(replace(ESTIMATE, footprint=filled), look)
+        assert "KV cache" in text
+        assert "?" not in text
 
 
 @pytest.mark.parametrize(

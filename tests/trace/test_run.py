@@ -134,6 +134,19 @@ def test_what_is_wrong_with_it_is_said_in_one_line(script, name, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("option", "changes"),
+    [
+        ("--chunked-loss", {"chunked_loss": True}),
+        ("--new-tokens", {"mode": "inference", "new_tokens": 4}),
+    ],
+)
+def test_what_a_step_of_its_own_cannot_be_told(script, option, changes):
+    workload = Workload(Model("mine", entry=f"{script}:make"), batch=2, **changes)
+    with pytest.raises(UsageError, match=f"{option}: .*has a step of its own"):
+        run(workload, quiet)
+
+
 def test_a_configuration_that_transformers_refuses():
     with pytest.raises(UsageError, match=r"no-such-type.* is unknown to transformers"):
         run(Workload(Model("new", {"model_type": "no-such-type"})), quiet)

@@ -48,11 +48,13 @@ def advise(
     predictor_of: PredictorOf,
     *,
     expandable_saves_bytes: int | None = None,
+    most_batch: int | None = None,
 ) -> tuple[Advice, ...]:
     """Changes that apply and save 1 % or more, ordered by what they cost, then what they save.
 
     ``predictor_of`` is asked for the workload and for each change; ``expandable_saves_bytes`` is
-    what the allocator's replay says of expandable segments, None where nothing was replayed.
+    what the allocator's replay says of expandable segments, None where nothing was replayed;
+    ``most_batch`` the largest batch that surely fits, where that is less than the workload's.
 
     Raises:
         UsageError: the predictor cannot answer for the workload itself.
@@ -60,7 +62,7 @@ def advise(
     now = predictor_of(workload).at(workload.batch).process_bytes
     least = _least(now)
     found: list[tuple[tuple[int, int], Advice]] = []
-    for change in changes(workload):
+    for change in changes(workload, most_batch):
         with contextlib.suppress(UsageError):  # not possible for this model or device
             validate(change.workload)
             changed = predictor_of(change.workload).at(change.workload.batch)
@@ -72,16 +74,17 @@ def advise(
     return tuple(advice for _, advice in sorted(found, key=lambda pair: pair[0]))
 
 
-def changes(workload: Workload) -> Iterator[Change]:
+def changes(workload: Workload, most_batch: int | None = None) -> Iterator[Change]:
     """Everything that could be changed; what a model or device excludes is for ``validate``."""
     yield from _attention(workload)
     if workload.training:
         yield from _step(workload)
         yield from _activations(workload)
+        yield from _samples(workload, most_batch)
         yield from _weights(workload)
         yield from _spread(workload)
     else:
-        yield from _inference(workload)
+        yield from _inference(workload, most_batch)
 
 
 def _attention(workload: Workload) -> Iterator[Change]:
@@ -148,14 +151,17 @@ def _activations(workload: Workload) -> Iterator[Change]:
             dataclasses.replace(workload, checkpointing="selective"),
             sort=1,
         )
+
+
+def _samples(workload: Workload, most_batch: int | None) -> Iterator[Change]:
     if workload.batch > 1 and workload.parallel.pipeline == 1:
-        half = workload.batch // 2 if workload.batch % 2 == 0 else 1
-        passes = workload.grad_accumulation * (workload.batch // half)
+        part = _part(workload.batch, most_batch)
+        passes = workload.grad_accumulation * (workload.batch // part)
         yield Change(
-            f"micro-batches of {half}, {passes} accumulated",
-            {"--batch": str(half), "--grad-accumulation": str(passes)},
+            f"micro-batches of {part}, {passes} accumulated",
+            {"--batch": str(part), "--grad-accumulation": str(passes)},
             "the same effective batch; kernels are less busy",
-            dataclasses.replace(workload, batch=half, grad_accumulation=passes),
+            dataclasses.replace(workload, batch=part, grad_accumulation=passes),
             sort=1,
         )
     if workload.sequence > 1:
@@ -167,6 +173,12 @@ def _activations(workload: Workload) -> Iterator[Change]:
             dataclasses.replace(workload, sequence=half),
             sort=4,
         )
+
+
+def _part(batch: int, most: int | None) -> int:
+    """The largest proper divisor of a batch, of those that fit if any does."""
+    parts = [part for part in range(1, batch // 2 + 1) if batch % part == 0]
+    return max((part for part in parts if most is None or part <= most), default=parts[-1])
 
 
 def _weights(workload: Workload) -> Iterator[Change]:
@@ -246,7 +258,7 @@ def _spread(workload: Workload) -> Iterator[Change]:
             )
 
 
-def _inference(workload: Workload) -> Iterator[Change]:
+def _inference(workload: Workload, most_batch: int | None) -> Iterator[Change]:
     if workload.precision in ("fp32", "amp-bf16", "amp-fp16"):
         yield Change(
             "weights in bf16",
@@ -276,12 +288,12 @@ def _inference(workload: Workload) -> Iterator[Change]:
             sort=2,
         )
     if workload.batch > 1:
-        half = workload.batch // 2
+        fewer = min(workload.batch - 1, most_batch or workload.batch // 2)
         yield Change(
-            f"{half} sequences at a time",
-            {"--batch": str(half)},
+            f"{fewer} sequence{'s' if fewer > 1 else ''} at a time",
+            {"--batch": str(fewer)},
             "less throughput",
-            dataclasses.replace(workload, batch=half),
+            dataclasses.replace(workload, batch=fewer),
             sort=3,
         )
 

@@ -110,7 +110,7 @@ def judge(
         max_micro_batch=largest,
         safe_micro_batch=safe,
         curve=curve(predictor.process_bytes, workload.batch, largest),
-        advice=_advice(predictor, workload, predictor_of),
+        advice=_advice(predictor, workload, predictor_of, safe),
     )
 
 
@@ -230,7 +230,10 @@ def curve(
 
 
 def _advice(
-    predictor: Predictor, workload: Workload, predictor_of: PredictorOf | None
+    predictor: Predictor,
+    workload: Workload,
+    predictor_of: PredictorOf | None,
+    safe_batch: int | None,
 ) -> tuple[Advice, ...]:
     replayed = None
     if isinstance(predictor, Replaying) and not workload.allocator.expandable_segments:
@@ -242,7 +245,12 @@ def _advice(
 
         predictor_of = closed_form
     try:
-        return advise(workload, predictor_of, expandable_saves_bytes=replayed)
+        return advise(
+            workload,
+            predictor_of,
+            expandable_saves_bytes=replayed,
+            most_batch=safe_batch if safe_batch and safe_batch < workload.batch else None,
+        )
     except UsageError:
         # A model that is code, or of a kind without formulas.
         return expandable(replayed, predictor.at(workload.batch).process_bytes)

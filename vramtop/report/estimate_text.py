@@ -51,6 +51,13 @@ _PHASES: Final = {
     "zero_grad": "in zero_grad",
     "generate": "while tokens are generated",
 }
+_PLAN: Final = "vramtop plan searches what to combine"
+_ASK_AGAIN: Final = (
+    "there are no formulas for code: to see what a change saves, ask again with it, as a smaller "
+    "--batch, --checkpointing full, --chunked-loss or --lora 16"
+)
+_UNKNOWN: Final = COMPONENTS.index("kv_cache")
+"""The position that unknown memory has in the live breakdown."""
 _MOST_BAR: Final = 120
 _WIDE_TOTALS: Final = 78
 _TWO_COLUMNS: Final = 96
@@ -84,6 +91,9 @@ def _lines(
     if estimate.advice:
         yield ()
         yield from _advice(estimate, look)
+    if estimate.verdict in ("tight", "oom") and estimate.workload.training:
+        is_code = estimate.workload.model.entry is not None
+        yield from _wrapped(_ASK_AGAIN if is_code else _PLAN, look, "dim")
     yield ()
     for note in estimate.footprint.notes:
         yield from _wrapped(f"note: {note}", look, "dim", "      ")
@@ -126,11 +136,12 @@ def _parts(estimate: Estimate) -> list[tuple[str, int]]:
     """Parts of the bar: of the device where the process is less than it, else of the process."""
     footprint, device = estimate.footprint, estimate.device
     parts = [(name, footprint.components[name]) for name in COMPONENTS]
+    parts.insert(_UNKNOWN, ("", 0))  # whose glyph says unknown: nothing predicted is
     if device is not None and footprint.process_bytes < device.total_bytes:
         free = max(usable_bytes(device) - footprint.process_bytes, 0)
         rest = device.total_bytes - footprint.process_bytes - free
         # Free is the fifteenth part: its glyph is the blank.
-        parts += [("reserve", rest), ("", 0), ("", 0), ("free", free)]
+        parts += [("reserve", rest), ("", 0), ("free", free)]
     return parts
 
 
@@ -278,8 +289,6 @@ def _advice(estimate: Estimate, look: Look) -> Iterator[Line]:
         yield (Span(lead, "good"), Span(first))
         for line in rest:
             yield (Span(" " * len(lead) + line),)
-    if estimate.verdict in ("tight", "oom") and estimate.workload.training:
-        yield (Span("vramtop plan searches what to combine", "dim"),)
 
 
 def _then_fits(one: Advice, estimate: Estimate) -> bool:

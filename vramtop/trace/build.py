@@ -200,9 +200,20 @@ def _from_entry(workload: Workload, entry: str) -> Built:
     model, step = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"{entry} returned {type(model).__name__}, not a torch.nn.Module")
+    if step is not None:
+        _of_own_step(workload, entry)
     if workload.weight_dtype != "fp32":  # which is: as the function makes them
         model.to(DTYPES[workload.weight_dtype])
     return Built(model, step=step)
+
+
+def _of_own_step(workload: Workload, entry: str) -> None:
+    for option, given in (
+        ("--chunked-loss", workload.chunked_loss),
+        ("--new-tokens", workload.new_tokens > 0),
+    ):
+        if given:
+            raise UsageError(f"{option}: {entry} has a step of its own, which is run as it is")
 
 
 def _import(place: str) -> ModuleType:
