@@ -46,7 +46,7 @@ def test_each_rank_has_its_socket(start, plain_environment, connect, wait_for, t
     try:
         directory = Path(plain_environment["VRAMTOP_RUNTIME_DIR"])
         paths = wait_for(
-            lambda: len(found := list(directory.glob("*.sock"))) == 2 and found,
+            lambda: len(found := list(directory.glob("[0-9]*.sock"))) == 2 and found,
             limit_s=60,
             what="two sockets",
         )

@@ -131,7 +131,7 @@ def attacked(start, make_environment, tiny_training, connect, wait_for, director
     try:
         seen = SimpleNamespace(pid=process.pid, after={})
         wait_for(lambda: len(losses(output.read_text())) > 20, what="the first steps")
-        (path,) = (directory / "run").glob("*.sock")
+        (path,) = (directory / "run").glob("[0-9]*.sock")
         once = [sys.executable, "-m", "vramtop", "--once", "--json", "--backend", "host"]
         seen.shown = json.loads(subprocess.check_output(once, env=environment))
         idle = resources(process.pid)

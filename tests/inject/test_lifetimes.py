@@ -44,7 +44,7 @@ def test_no_tensor_lives_longer(start, make_environment, connect, wait_for, tmp_
     watched = start([sys.executable, script], env=environment)
     try:
         assert watched.stdout.readline() == b"begin\n"
-        (path,) = wait_for(lambda: list((tmp_path / "run").glob("*.sock")), what="the socket")
+        (path,) = wait_for(lambda: list((tmp_path / "run").glob("[0-9]*.sock")), what="the socket")
         viewer = connect(path)
         viewer.subscribe()
         details = []

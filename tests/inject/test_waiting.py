@@ -10,7 +10,7 @@ def test_the_probe_listens_as_soon_as_torch_is_there(start, plain_environment, c
     process = start([sys.executable, "-c", LOADING], env=plain_environment)
     assert process.stdout.readline() == b"loaded\n"
     directory = Path(plain_environment["VRAMTOP_RUNTIME_DIR"])
-    (path,) = wait_for(lambda: list(directory.glob("*.sock")), limit_s=10, what="a socket")
+    (path,) = wait_for(lambda: list(directory.glob("[0-9]*.sock")), limit_s=10, what="a socket")
     viewer = connect(path)
     assert viewer.until("hello")["pid"] == process.pid
     viewer.subscribe()
