@@ -18,6 +18,7 @@ from .components.gradients import embedding_gradient_bytes, head_gradient_bytes
 from .components.kv_cache import (
     growing_bytes,
     kv_cache_bytes,
+    passing_cache_bytes,
     training_cache_bytes,
     unshared_cache_bytes,
 )
@@ -81,14 +82,15 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
     last_layer = {
         "gradient": Affine() if accumulates else head,
         "activation": p["activation"] + head_saved + kept + replayed,
-        "autograd_detail": p["working"],
+        "autograd_detail": p["backward_working"],
     }
-    loss = {"activation": whole + logits.forward_extra + outputs}
-    working = {"activation": p["activation"] + outputs + p["working"]}
+    passing = passing_cache_bytes(sizes)
+    loss = {"activation": whole + logits.forward_extra + outputs + passing}
+    working = {"activation": p["activation"] + outputs + p["working"] + passing}
     first_layer = {
         "gradient": p["gradient"] + table * -1,
         "activation": one + outputs + replayed,
-        "autograd_detail": p["working"],
+        "autograd_detail": p["backward_working"],
     }
     tied = {"autograd_detail": table if sizes.shape.tied else Affine()}
     found = [

@@ -10,7 +10,12 @@ from collections.abc import Callable
 from typing import Final
 
 from ..sizes import Affine, Sizes
-from .activations import activation_bytes, recomputed_bytes, working_bytes
+from .activations import (
+    activation_bytes,
+    backward_working_bytes,
+    recomputed_bytes,
+    working_bytes,
+)
 from .gradients import bucket_bytes, gradient_bytes
 from .inputs import input_bytes
 from .optimizer_state import optimizer_state_bytes
@@ -27,6 +32,7 @@ COMPONENTS: Final[tuple[tuple[str, Callable[[Sizes], Affine]], ...]] = (
     ("activation", activation_bytes),
     ("recomputed", recomputed_bytes),
     ("working", working_bytes),
+    ("backward_working", backward_working_bytes),
     ("input", input_bytes),
     ("workspace", workspace_bytes),
 )

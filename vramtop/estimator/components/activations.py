@@ -151,19 +151,13 @@ def recomputed_bytes(sizes: Sizes) -> Affine:
 def working_bytes(sizes: Sizes) -> Affine:
     """Inputs, outputs and (in backward) their gradients of the largest operation in a layer.
 
-    In a feed-forward part whose last operation is a product, the gradients of product and factors
-    are there at once; the product itself is not, where what comes after it was the last to need
-    it. With quantised linears the dequantised weight, too; LLM.int8's products are in int32, then
-    in fp16, then in the model's dtype (bitsandbytes, autograd/_functions.py, MatMul8bitLt).
+    With quantised linears the dequantised weight, too; LLM.int8's products are in int32, then in
+    fp16, then in the model's dtype (bitsandbytes, autograd/_functions.py, MatMul8bitLt).
     """
     w, shape = sizes.workload, sizes.shape
     width = sizes.activation_width
     hidden = 2 * shape.hidden * sizes.width
     slope = hidden + max(part.widest for part in sizes.layers)
-    is_product = shape.gated or shape.activation == "gelu_new"
-    if is_product and shape.experts is None and w.training:
-        gradients = 2 if _keeps_product(sizes) else 3
-        slope = max(slope, hidden / 2 + gradients * _product_bytes(sizes))
     if shape.gated and not w.training:
         inner = width + 4 + 2 + width if w.precision == "int8" else 3 * width
         # Names hold four hidden states: the embeddings, the layer's input, the sum after
@@ -178,3 +172,17 @@ def working_bytes(sizes: Sizes) -> Affine:
         )
         base = largest * BYTES[w.activation_dtype]
     return Affine(base, sizes.tokens * slope)
+
+
+def backward_working_bytes(sizes: Sizes) -> Affine:
+    """The same in backward, where a feed-forward part that ends in a product has more.
+
+    The gradients of product and factors are there at once; the product itself is not, where what
+    comes after it was the last to need it.
+    """
+    working, shape = working_bytes(sizes), sizes.shape
+    if shape.experts is not None or not (shape.gated or shape.activation == "gelu_new"):
+        return working
+    gradients = (2 if _keeps_product(sizes) else 3) * _product_bytes(sizes)
+    slope = sizes.tokens * (shape.hidden * sizes.width + gradients)
+    return Affine(working.base, max(working.slope, slope))

@@ -26,8 +26,12 @@ def training_cache_bytes(sizes: Sizes) -> Affine:
     transformers' models return them in training too, unless they checkpoint (use_cache); those
     with an encoder have the keys and values of its tokens as well, and its last hidden states.
     """
-    w, shape = sizes.workload, sizes.shape
-    if w.stack != "plain" or w.checkpointing != "none" or shape.auto_class not in _CACHING:
+    return _made_in_training(sizes) if sizes.workload.stack == "plain" else Affine()
+
+
+def _made_in_training(sizes: Sizes) -> Affine:
+    shape = sizes.shape
+    if sizes.workload.checkpointing != "none" or shape.auto_class not in _CACHING:
         return Affine()
     one = sum(_layer_bytes(sizes, seen) * n for seen, n in _layers(sizes, sizes.tokens))
     if not shape.encoder_layers:
@@ -41,18 +45,33 @@ def unshared_cache_bytes(sizes: Sizes) -> Affine:
     Attention saves the cache's own keys and values, but under autocast copies of fp32 ones, and
     where no kernel takes them, copies in fp32 for each head of queries.
     """
-    shape = sizes.shape
-    grouped = shape.kv_heads < shape.heads
+    return training_cache_bytes(sizes) if _is_unshared(sizes) else Affine()
+
+
+def passing_cache_bytes(sizes: Sizes) -> Affine:
+    """The same where the loop drops the outputs, as the Trainer does: in forward it is there."""
+    if sizes.workload.stack != "hf-trainer" or not _is_unshared(sizes):
+        return Affine()
+    return _made_in_training(sizes)
+
+
+def _is_unshared(sizes: Sizes) -> bool:
+    grouped = sizes.shape.kv_heads < sizes.shape.heads
     copied = lacks_kernel(sizes.workload, sizes.activation_width, grouped=grouped)
-    return training_cache_bytes(sizes) if _promoted(sizes) or copied else Affine()
+    return _promoted(sizes) or copied
 
 
 def _promoted(sizes: Sizes) -> bool:
-    """Whether autocast's cache is fp32: rotated keys are, and values are put to a tensor of theirs.
+    """Whether the cache is wider than autocast's products, of fp32 hidden states.
 
-    transformers, cache_utils.py, DynamicLayer: an empty tensor of the keys' dtype, and torch.cat.
+    Rotated keys are fp32 then, and values are put to a tensor of theirs (transformers,
+    cache_utils.py, DynamicLayer: an empty tensor of the keys' dtype, and torch.cat). Without
+    rotation the width is the linear layer's, which a quantised one has of its input.
     """
-    return sizes.workload.autocast_dtype is not None and sizes.shape.rope
+    w = sizes.workload
+    if w.autocast_dtype is None or sizes.width == sizes.activation_width:
+        return False
+    return sizes.shape.rope or (w.prepared_for_kbit and w.training)
 
 
 def growing_bytes(sizes: Sizes, tokens: float) -> Affine:
