@@ -73,10 +73,9 @@ def _training(sizes: Sizes, p: Mapping[str, Affine]) -> tuple[Moment, ...]:
         for size in (embedding_gradient_bytes(sizes), head_gradient_bytes(sizes))
     )
     # The loop's variables still have the last step's outputs and, as its loss, its graph.
-    graph = on_nodes_bytes(sizes)
     outputs = logits.kept + training_cache_bytes(sizes)
     if sizes.workload.stack != "hf-trainer":
-        outputs = outputs + graph
+        outputs = outputs + on_nodes_bytes(sizes)
     end = _plus(lasting, {"gradient": p["gradient"], "activation": outputs})
     head_saved = Affine(0.0, -sizes.tokens * sizes.head.count * sizes.head.saved)
     last_layer = {

@@ -71,7 +71,7 @@ def _promoted(sizes: Sizes) -> bool:
     w = sizes.workload
     if w.autocast_dtype is None or sizes.width == sizes.activation_width:
         return False
-    return sizes.shape.rope or (w.prepared_for_kbit and w.training)
+    return sizes.shape.rope or w.prepared_for_kbit
 
 
 def growing_bytes(sizes: Sizes, tokens: float) -> Affine:

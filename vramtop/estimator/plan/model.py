@@ -34,7 +34,7 @@ class Numbers:
         width = _BYTES[workload.activation_dtype]
         tokens = workload.batch * workload.sequence / parallel.context
         gathered = weights
-        if workload.autocast_dtype:
+        if workload.casts_weights:
             # FSDP and DeepSpeed gather the copies in the precision of the arithmetic.
             gathered = weights * width // _BYTES[workload.weight_dtype]
         return Part(
