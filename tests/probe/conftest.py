@@ -177,8 +177,13 @@ def viewer(own_probe, connect):
     """A viewer of this very process."""
     import gc
 
+    from vramtop.probe.session import session
+
     gc.collect()  # what earlier tests trained is no part of this one
-    return connect(own_probe, os.getpid())
+    yield connect(own_probe, os.getpid())
+    # A round that no later step ends would see, and change, what the tests that follow run.
+    for detail in session().observer._details.values():
+        detail.stop()
 
 
 @pytest.fixture
