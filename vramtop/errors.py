@@ -15,6 +15,8 @@ EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_NOTHING_TO_SHOW = 3
+EXIT_ALERT = 4
+"""``--once`` has shown something that an alert is about."""
 
 
 class VramtopError(Exception):

@@ -32,6 +32,17 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class ObservedPeak:
+    """The fullest sampled step of one batch size."""
+
+    batch: int
+    sequence: int | None
+    peak_bytes: int
+    """Of tensors, as ``memory.Peak.total_bytes``."""
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """The last snapshot and what remains of those before it; ``Fleet()`` is before any."""
 
@@ -42,6 +53,8 @@ class Fleet:
     gone: Mapping[ProcessKey, Gone] = field(default_factory=dict)
     device_used: Mapping[str, tuple[tuple[float, int | None], ...]] = field(default_factory=dict)
     """(time, used bytes) by the uuid of a device or MIG instance, oldest first."""
+    observed: Mapping[HistoryKey, tuple[ObservedPeak, ...]] = field(default_factory=dict)
+    """The largest peak of each (batch, sequence) that was sampled in detail, smallest first."""
 
     @property
     def is_waiting(self) -> bool:

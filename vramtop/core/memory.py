@@ -142,6 +142,8 @@ class Detail:
     modules: tuple[ModuleUse, ...] = ()
     notes: tuple[str, ...] = ()
     """What could not be told apart, and why, in words for the user."""
+    batch_shapes: tuple[tuple[int, ...], ...] = ()
+    """Shapes of the tensors given to the last forward of the sampled step."""
 
 
 @dataclass(frozen=True, slots=True)

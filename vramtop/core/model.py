@@ -6,7 +6,7 @@ Times are seconds since the epoch, as a float.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .memory import Breakdown, Detail, SegmentMap, Stage
@@ -119,6 +119,8 @@ class ProbeDevice:
     """The last step sampled in detail; None before the first."""
     segments: SegmentMap | None = None
     stages: tuple[Stage, ...] = ()
+    boundary: str | None = None
+    """The phase that had ended last when the sample was taken, as ``Phase.name``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,28 @@ class ModelInfo:
     """Shapes of the tensors given to the last forward."""
     hf_config: dict[str, Any] | None = None
     """The Hugging Face configuration, where the model has one."""
+    trainable_by_dtype: dict[str, int] = field(default_factory=dict)
+    """Elements of the parameters that get gradients."""
+    tensors: int | None = None
+    trainable_tensors: int | None = None
+    """Number of parameters, not of their elements."""
+    arguments: tuple[str, ...] = ()
+    """Names of the tensors given to the last forward, in the order of ``batch_shapes``;
+    positional ones by their number: "0"."""
+    training: bool | None = None
+    """The module's mode in its last forward."""
+    autocast: str | None = None
+    """dtype of autocast in the last forward ("bfloat16"), None without it."""
+    attention: str | None = None
+    """transformers' attention implementation: eager, sdpa, flash_attention_2 …"""
+    checkpointing: bool | None = None
+    """Whether gradient checkpointing is on in a module of transformers; None: it has no switch."""
+    lora: dict[str, Any] | None = None
+    """PEFT's: rank, targets (a list), dropout; None without adapters."""
+    wrappers: tuple[str, ...] = ()
+    """Class names around the model: DistributedDataParallel, FullyShardedDataParallel …"""
+    quantized: str | None = None
+    """Class of quantised parameters (Params4bit, Int8Params), None without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +166,12 @@ class OptimizerInfo:
     class_name: str
     steps: int
     defaults: dict[str, Any]
+    module: str = ""
+    """Where the class is defined: torch.optim.adamw, bitsandbytes.optim.adamw …"""
+    state_by_dtype: dict[str, int] = field(default_factory=dict)
+    """Elements of its state's tensors of more than one element."""
+    parameters: int | None = None
+    """Elements of its parameters."""
 
 
 @dataclass(frozen=True, slots=True)

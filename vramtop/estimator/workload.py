@@ -117,6 +117,24 @@ class Parallel:
         return min(self.shard_gpus or whole, whole)
 
 
+Backend = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What a training loop does beyond its stack, as it was seen to do it in a live process.
+
+    Known to the trace alone; the closed form takes the stack's loop.
+    """
+
+    keeps_outputs: bool | None = None
+    """Whether the model's outputs live until the next forward; None: as the stack does."""
+    zero_grad: Literal["after-step", "before-backward"] = "after-step"
+    """Before the next forward comes to the same as after the step."""
+    loss: Literal["model", "outside"] = "model"
+    """``outside``: the model is given no labels; cross entropy of all positions is taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """A GPU by what the estimate needs of it."""
@@ -172,6 +190,9 @@ class Workload:
     parallel: Parallel = Parallel()
     device: Device | None = None
     allocator: AllocatorConfig = AllocatorConfig()
+    backend: Backend = "cuda"
+    """Whose kernels run. ``cpu``: no allocator, no context; bytes are those of the storages."""
+    loop: Loop = Loop()
 
     @property
     def training(self) -> bool:
@@ -255,5 +276,6 @@ def from_json(value: Mapping[str, Any]) -> Workload:
         if device
         else None,
         allocator=AllocatorConfig(**plain.pop("allocator")),
+        loop=Loop(**plain.pop("loop")),
         **plain,
     )

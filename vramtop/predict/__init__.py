@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import UsageError
-from .estimator.checks import validate
-from .estimator.judge import judge
-from .estimator.layers import NotRepeating, Stack, repeat
-from .estimator.pattern import NotAffine, Pattern, affine, single
-from .estimator.recording import Recording
-from .estimator.result import Estimate, Predictor, Progress
-from .estimator.stacks import traced_as
-from .estimator.timeline import Timeline
-from .estimator.workload import Workload
+from ..errors import UsageError
+from ..estimator.checks import validate
+from ..estimator.judge import judge
+from ..estimator.layers import NotRepeating, Stack, repeat
+from ..estimator.pattern import NotAffine, Pattern, affine, single
+from ..estimator.recording import Recording
+from ..estimator.result import Estimate, Predictor, Progress
+from ..estimator.stacks import traced_as
+from ..estimator.timeline import Timeline
+from ..estimator.workload import Workload
 
 if TYPE_CHECKING:
-    from .trace.tracer import Tracer
+    from ..trace.tracer import Tracer
 
 METHODS = ("auto", "trace", "closed-form", "seed")
 _AFFINE_BATCHES = (2, 3)
@@ -50,18 +50,18 @@ def predictor(
     if method not in METHODS:
         raise UsageError(f"no method {method!r}; there are: {', '.join(METHODS)}")
     if method == "seed":
-        from .estimator import seed
+        from ..estimator import seed
 
         return seed.predictor(workload)
     if method == "closed-form" or (method == "auto" and not _can_trace()):
-        from .estimator import closed
+        from ..estimator import closed
 
         return closed.predictor(workload)
     return _traced(workload, progress or _silent, tracer)
 
 
 def _can_trace() -> bool:
-    from .trace import client
+    from ..trace import client
 
     return client.why_not() is None
 
@@ -71,8 +71,8 @@ def _silent(_text: str, _done: float) -> None:
 
 
 def _traced(workload: Workload, progress: Progress, tracer: Tracer | None) -> Predictor:
-    from .estimator.ranks import fullest
-    from .trace import client
+    from ..estimator.ranks import fullest
+    from ..trace import client
 
     if (reason := client.why_not()) is not None:
         raise UsageError(f"--method trace: {reason}; or take --method closed-form")

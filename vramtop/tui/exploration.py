@@ -1,0 +1,32 @@
+"""What the what-if pane and the batch explorer show: one question with its newest answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..core.fleet import ObservedPeak
+from ..estimator.result import Estimate, Predictor
+from ..estimator.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """A workload and what is known of it."""
+
+    workload: Workload
+    estimate: Estimate | None
+    """The newest answer; None where there is none yet, or the workload is impossible."""
+    predictor: Predictor | None
+    """Footprints over the batch, by the same method as the estimate."""
+    is_exact: bool = False
+    """The trace has answered; until then the closed form."""
+    progress: str = ""
+    """What the trace is doing; "" when it is done or not asked."""
+    problem: str = ""
+    """Why the workload is impossible, one line."""
+    others_bytes: int = 0
+    """What other processes hold on the device; already taken off ``workload.device``."""
+    observed: tuple[ObservedPeak, ...] = ()
+    """Peaks of the live process that it began from."""
+    live: str = ""
+    """Which process: "pid 1234 cuda:0"; "" without one."""
