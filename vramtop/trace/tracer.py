@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from threading import Thread
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,11 +25,13 @@ class TracerFailed(VramtopError):
 class Tracer:
     """A process that traces, started when it is first asked and kept for what is asked next.
 
-    Not for several threads at once.
+    Not for several threads at once, but for ``kill``.
     """
 
     def __init__(self) -> None:
         self._running: tuple[subprocess.Popen[bytes], _Drain] | None = None
+        self._starting = Lock()
+        self._is_dead = False
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +52,13 @@ class Tracer:
             process.kill()
             with contextlib.suppress(BrokenPipeError), process:  # reaped, its pipes closed
                 pass
+
+    def kill(self) -> None:
+        """End the process for good, from any thread; who waits for an answer gets TracerFailed."""
+        with self._starting:
+            self._is_dead = True
+            if self._running is not None:
+                self._running[0].kill()
 
     def ask(self, request: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
         """The answer to one request, see ``__main__``.
@@ -88,17 +97,20 @@ class Tracer:
         raise TracerFailed(f"the tracer stopped without an answer: {errors.last_line()}")
 
     def _start(self) -> tuple[subprocess.Popen[bytes], _Drain]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vramtop.trace"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # Few threads: it computes nothing, and idle pools cost start-up time and memory.
-            env=dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""),
-            start_new_session=True,  # Ctrl-C is for us to hear; we stop the tracer ourselves
-        )
-        self._running = process, _Drain(process.stderr)
-        return self._running
+        with self._starting:
+            if self._is_dead:
+                raise TracerFailed("the tracer was ended")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "vramtop.trace"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                # Few threads: it computes nothing, and idle pools cost start-up time and memory.
+                env=dict(os.environ, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""),
+                start_new_session=True,  # Ctrl-C is for us to hear; we stop the tracer ourselves
+            )
+            self._running = process, _Drain(process.stderr)
+            return self._running
 
 
 class _Drain:
