@@ -25,7 +25,9 @@ def two_bars(
     What is unknown is an empty bar; what is not 0 is seen, however small.
     """
     hatched = _HATCHED * _cells(predicted, width, top)
-    return [_filled(PREDICTED, hatched, width)], [_filled(ACTUAL, _solid(actual, width, top), width)]
+    return [_filled(PREDICTED, hatched, width)], [
+        _filled(ACTUAL, _solid(actual, width, top), width)
+    ]
 
 
 def one_bar(predicted: float | None, actual: float | None, width: int, top: float) -> list[Run]:

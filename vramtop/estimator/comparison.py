@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from .expected import Expected
+from ..core.breakdowns import category_label, probe_device_of
+from ..core.memory import TENSOR_CATEGORIES, Breakdown, Detail
+from ..core.model import AllocatorStats, ProbeDevice, Process
+from ..core.units import format_delta
+from .expected import Expected, ExpectedPhase
+from .reasons import Evidence, Reason, explain
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +47,12 @@ class Moment:
     pairs: tuple[Pair, ...]
     """Of every category of which either is not 0."""
     total: Pair
+    phase: str | None = None
+    """Now: the phase that had ended last; the peak: in which it actually was."""
 
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """A likely reason for more, or less, than was predicted."""
-
-    kind: Literal[
-        "optimizer-fp32",
-        "outputs-kept",
-        "eager-attention",
-        "gradients-kept",
-        "fragmentation",
-        "other",
-    ]
-    category: str
-    text: str
-    """One line: "logits kept alive: `outputs` still referenced (8.39 MB)"."""
-    bytes: int
+    def pair(self, category: str) -> Pair | None:
+        """The pair of a category; None where both are 0, or nothing is known of it."""
+        return next((pair for pair in self.pairs if pair.category == category), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +64,147 @@ class Comparison:
     """Now, the peak, then each phase."""
     differs: bool
     """More than the stated uncertainty."""
+    parted: tuple[Pair, ...]
+    """Of what parts by more: each category where it does so most, ``total`` being the peak's."""
     reasons: tuple[Reason, ...]
     """Largest first; none where nothing differs."""
+
+    def moment(self, name: str) -> Moment | None:
+        """The moment of that name."""
+        return next((moment for moment in self.moments if moment.name == name), None)
+
+
+def compare(process: Process, torch_device: str, expected: Expected) -> Comparison | None:
+    """A process's memory on one torch device beside what it should be; None where nothing is told.
+
+    Categories are held against each other at the ends of the phases, where both sides say the
+    same moment; at the peak only the total is, since two peaks of nearly the same height may lie
+    at different moments of backward. Now may be anywhere within a phase and decides nothing.
+    """
+    part = probe_device_of(process, torch_device)
+    if part is None or part.breakdown is None:
+        return None
+    detail = part.detail
+    phases = _phases(detail, expected) if detail else []
+    moments = [_now(part, part.breakdown, expected)]
+    if detail is not None and detail.peak is not None:
+        cached = _cached(expected, expected.peak_bytes, part.allocator, detail.peak.total_bytes)
+        peak = _moment("peak", expected.peak, detail.peak.breakdown, cached, detail.peak.phase)
+        total = Pair("total", expected.peak_bytes, detail.peak.total_bytes)
+        moments.append(Moment("peak", peak.pairs, total, peak.phase))
+    for phase, after in phases:
+        cached = _cached(expected, sum(phase.after.values()), part.allocator, after.tensor_bytes)
+        moments.append(_moment(phase.name, phase.after, after, cached))
+    slack_bytes = round(expected.uncertainty * expected.peak_bytes)
+    parted = _parted(moments, slack_bytes)
+    reasons: tuple[Reason, ...] = ()
+    if parted:
+        named = {moment.name: moment for moment in moments}
+        evidence = Evidence(process.probe, part, expected, named, parted, slack_bytes)
+        reasons = explain(evidence)
+    return Comparison(expected, tuple(moments), bool(parted), parted, reasons)
+
+
+def _now(part: ProbeDevice, breakdown: Breakdown, expected: Expected) -> Moment:
+    phase = next((phase for phase in expected.phases if phase.name == part.boundary), None)
+    after = phase.after if phase else {}
+    cached = None
+    if part.allocator is not None and phase is not None:
+        held = sum(phase.after.values())
+        cached = _cached(expected, held, part.allocator, part.allocator.allocated_bytes)
+    return _moment("now", after, breakdown, cached, part.boundary)
+
+
+def _phases(detail: Detail, expected: Expected) -> list[tuple[ExpectedPhase, Breakdown]]:
+    """Each phase that was predicted with what it actually ended with, as far as that is known.
+
+    What lies between forward and backward is the loss, which a prediction takes for forward's.
+    """
+    after: dict[str, Breakdown] = {}
+    before = ""
+    for phase in detail.phases:
+        name = before if phase.name == "other" and before == "forward" else phase.name
+        if phase.after is not None:
+            after[name] = phase.after
+        before = name
+    return [(phase, after[phase.name]) for phase in expected.phases if phase.name in after]
+
+
+def _cached(
+    expected: Expected, held_bytes: int, allocator: AllocatorStats | None, actual_bytes: int
+) -> Pair | None:
+    """What the caching allocator holds beyond what is allocated at a moment."""
+    if expected.reserved_bytes is None or allocator is None:
+        return None
+    predicted = max(expected.reserved_bytes - held_bytes, 0)
+    return Pair("cached", predicted, max(allocator.reserved_bytes - actual_bytes, 0))
+
+
+def _moment(
+    name: str,
+    predicted: Mapping[str, int],
+    actual: Breakdown,
+    cached: Pair | None,
+    phase: str | None = None,
+) -> Moment:
+    """Without a prediction its side is unknown throughout."""
+    pairs = [
+        Pair(category, predicted.get(category), actual.bytes_of(category))
+        for category in TENSOR_CATEGORIES
+    ]
+    held = sum(predicted.values()) if predicted else None
+    return Moment(
+        name,
+        tuple(
+            pair
+            for pair in (*pairs, *([cached] if cached else []))
+            if pair.predicted_bytes or pair.actual_bytes
+        ),
+        Pair("total", held, actual.tensor_bytes),
+        phase,
+    )
+
+
+def _parted(moments: Iterable[Moment], slack_bytes: int) -> tuple[Pair, ...]:
+    """The peak's total first, then the largest."""
+    worst: dict[str, Pair] = {}
+    for moment in moments:
+        if moment.name == "now":
+            continue
+        pairs: Iterable[Pair] = moment.pairs
+        if moment.name == "peak":
+            cached = moment.pair("cached")
+            # Reserved is known as it is after all steps; of the peak only the total compares.
+            pairs = (moment.total, *([cached] if cached else []))
+        else:
+            pairs = (pair for pair in pairs if pair.category != "cached")
+        for pair in pairs:
+            size = abs(pair.delta_bytes or 0)
+            before = worst.get(pair.category)
+            if size > slack_bytes and (before is None or size > abs(before.delta_bytes or 0)):
+                worst[pair.category] = pair
+    return tuple(
+        sorted(worst.values(), key=lambda p: (p.category != "total", -abs(p.delta_bytes or 0)))
+    )
+
+
+def verdict_text(comparison: Comparison, torch_device: str) -> str:
+    """One line: as predicted, or what parts and by how much."""
+    within = f"{100 * comparison.expected.uncertainty:.0f} %"
+    if comparison.moment("peak") is None:
+        return "nothing to hold it against yet: no step was sampled in detail"
+    if not comparison.parted:
+        return f"as predicted (within {within})"
+    told = []
+    for pair in comparison.parted:
+        label = "peak" if pair.category == "total" else category_label(pair.category, torch_device)
+        share = "" if pair.delta_share is None else f" ({share_text(pair.delta_share)})"
+        told.append(f"{label} {format_delta(pair.delta_bytes)}{share}")
+    return f"differs by more than {within}: " + ", ".join(told)
+
+
+def share_text(share: float) -> str:
+    """A delta as a signed percentage; beyond ten times it says how many times."""
+    if share >= 10:
+        return f"{1 + share:.0f}×"
+    return f"{100 * share:+.1f} %" if abs(share) < 0.0995 else f"{100 * share:+.0f} %"
