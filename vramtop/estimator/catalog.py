@@ -79,6 +79,11 @@ def find_gpu(name: str) -> Device:
     return matches[0]
 
 
+def short_name(model: Model) -> str:
+    """What a model is called in a few letters; of others than the catalogue's the last part."""
+    return _short_names().get(model.name) or model.name.rpartition("/")[2]
+
+
 def suggest(name: str) -> tuple[str, ...]:
     """Up to five names of the catalogue's models that are close to this one, best first."""
     plain = _plain(name)

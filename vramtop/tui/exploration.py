@@ -23,7 +23,11 @@ class Exploration:
     progress: str = ""
     """What the trace is doing; "" when it is done or not asked."""
     problem: str = ""
-    """Why the workload is impossible, one line."""
+    """Why the workload is impossible, or has no answer; one line."""
+    untraced: str = ""
+    """Why only formulas answer; "" where the trace does or may yet."""
+    notice: str = ""
+    """Where the workload comes from, when that needs a word."""
     others_bytes: int = 0
     """What other processes hold on the device; already taken off ``workload.device``."""
     observed: tuple[ObservedPeak, ...] = ()

@@ -1,0 +1,225 @@
+"""The question of the what-if pane and the batch explorer: answered by formula, then traced."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from textual.app import App
+from textual.timer import Timer
+
+from .. import predict
+from ..core.fleet import ObservedPeak
+from ..errors import UsageError, VramtopError
+from ..estimator import closed
+from ..estimator.checks import validate
+from ..estimator.judge import judge
+from ..estimator.result import Estimate, Predictor, Progress
+from ..estimator.workload import Workload, to_json
+from ..predict.background import Background
+from ..trace import client
+from ..trace.tracer import Tracer
+from .exploration import Exploration
+
+REST_S: Final = 0.3
+"""How long keys must rest before the trace is asked."""
+_MOST_UNDO: Final = 200
+
+
+class Exploring:
+    """The newest answer about a workload that the user changes at will.
+
+    Lives on the app's thread. ``method`` is ``auto``, ``trace`` (the same: formulas come first) or
+    ``closed-form``, with which nothing is traced.
+    """
+
+    def __init__(self, app: App[Any], workload: Workload, *, method: str = "auto") -> None:
+        self.home = workload
+        """What the user began with."""
+        self._app = app
+        self._untraced = _why_untraced(method)
+        self._callbacks: list[Callable[[], None]] = []
+        self._background = Background(self._notify)
+        self._timer: Timer | None = None
+        self._key = ""
+        self._traced: tuple[str, Predictor] | None = None
+        """The last trace, which serves every batch, and what it is of; used on the thread."""
+        self._before: list[tuple[Workload, str]] = []
+        """(workload, what changed it) for undo, oldest first."""
+        self.exploration = self._by_formula(workload, Exploration(workload, None, None))
+
+    # What the screens call.
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every change of ``exploration``."""
+        self._callbacks.append(callback)
+
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """Call it no more."""
+        if callback in self._callbacks:
+            self._callbacks.remove(callback)
+
+    def change(self, workload: Workload, by: str = "") -> None:
+        """Ask about another workload; changes by the same control are undone together."""
+        before = self.exploration.workload
+        if workload == before:
+            return
+        if not by or not self._before or self._before[-1][1] != by:
+            self._before = [*self._before[-_MOST_UNDO:], (before, by)]
+        self._ask(workload)
+
+    def undo(self) -> bool:
+        """Back to before the last change; False where there is none."""
+        if not self._before:
+            return False
+        workload, _ = self._before.pop()
+        self._ask(workload)
+        return True
+
+    def begin(
+        self,
+        workload: Workload,
+        *,
+        live: str = "",
+        others_bytes: int = 0,
+        observed: Sequence[ObservedPeak] = (),
+    ) -> None:
+        """Start anew from a workload, which is that of the live process where there is one."""
+        self.home = workload
+        self._before = []
+        self.exploration = dataclasses.replace(
+            self.exploration, live=live, others_bytes=others_bytes, observed=tuple(observed)
+        )
+        self._ask(workload)
+
+    def say(self, notice: str) -> None:
+        """Show a line about where the workload comes from."""
+        self._show(dataclasses.replace(self.exploration, notice=notice))
+
+    def start(self) -> None:
+        """Ask for the trace of what was begun with."""
+        self._trace_later()
+
+    def close(self) -> None:
+        """End what runs."""
+        self._callbacks.clear()
+        self._background.close()
+
+    # How answers come.
+
+    def _ask(self, workload: Workload) -> None:
+        exploration = self._by_formula(workload, self.exploration)
+        self._show(exploration)
+        self._trace_later()
+
+    def _show(self, exploration: Exploration) -> None:
+        self.exploration = exploration
+        for callback in (*self._callbacks,):
+            callback()
+
+    def _by_formula(self, workload: Workload, before: Exploration) -> Exploration:
+        """The closed form's answer, or why there is none."""
+        blank = dataclasses.replace(
+            before,
+            workload=workload,
+            estimate=None,
+            predictor=None,
+            is_exact=False,
+            progress="",
+            problem="",
+            untraced=self._untraced,
+        )
+        try:
+            validate(workload)
+        except UsageError as error:
+            return dataclasses.replace(blank, problem=str(error))
+        try:
+            estimate, predictor = _closed_form(workload)
+        except UsageError as error:
+            if blank.untraced:
+                return dataclasses.replace(blank, problem=f"{error}; {blank.untraced}")
+            return dataclasses.replace(blank, progress="tracing")
+        progress = "" if blank.untraced else "tracing"
+        return dataclasses.replace(blank, estimate=estimate, predictor=predictor, progress=progress)
+
+    def _trace_later(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        self._key = ""
+        self._background.drop()
+        exploration = self.exploration
+        if not exploration.problem and not exploration.untraced:
+            self._timer = self._app.set_timer(REST_S, self._trace)
+
+    def _trace(self) -> None:
+        workload = self.exploration.workload
+        self._key = json.dumps(to_json(workload), sort_keys=True)
+        self._background.ask(
+            self._key, lambda tracer, progress: self._traced_answer(workload, tracer, progress)
+        )
+        self._look()
+
+    def _traced_answer(
+        self, workload: Workload, tracer: Tracer, progress: Progress
+    ) -> tuple[Estimate, Predictor]:
+        """Runs on the background's thread."""
+        # A batch of 1 is traced by itself, so a trace made for others does not serve it.
+        alike = to_json(workload.with_batch(min(workload.batch, 2)))
+        key = json.dumps(alike, sort_keys=True)
+        if self._traced is None or self._traced[0] != key:
+            self._traced = key, predict.predictor(workload, "trace", progress, tracer)
+        progress("replaying the allocator", 0)
+        predictor = self._traced[1]
+        return judge(predictor, workload), predictor
+
+    def _notify(self) -> None:
+        """Called on the background's thread."""
+        self._app.call_later(self._look)
+
+    def _look(self) -> None:
+        """Take in what the background has done; called on the app's thread."""
+        if not self._key:
+            return
+        answer = self._background.answer_of(self._key)
+        exploration = self.exploration
+        if answer is None:
+            progress = self._background.progress or exploration.progress
+            self._show(dataclasses.replace(exploration, progress=progress))
+            return
+        self._key = ""
+        if isinstance(answer, VramtopError):
+            # The formulas' answer stands where there is one.
+            said = f"not traced: {answer}"
+            problem = said if exploration.estimate is None else ""
+            untraced = "" if problem else said
+            self._show(
+                dataclasses.replace(exploration, progress="", problem=problem, untraced=untraced)
+            )
+            return
+        estimate, predictor = answer
+        self._show(
+            dataclasses.replace(
+                exploration,
+                estimate=estimate,
+                predictor=predictor,
+                is_exact=True,
+                progress="",
+                untraced="",
+            )
+        )
+
+
+def _why_untraced(method: str) -> str:
+    if method == "closed-form":
+        return "formulas only, as asked (--method closed-form)"
+    if (reason := client.why_not()) is not None:
+        return f"formulas only: {reason}"
+    return ""
+
+
+def _closed_form(workload: Workload) -> tuple[Estimate, Predictor]:
+    predictor = closed.predictor(workload)
+    return judge(predictor, workload), predictor
