@@ -124,3 +124,12 @@ SIXTEEN_LIGHT_TONES: Final = {
     "selected": "#55FFFF",
     "chip": "#AAAAAA",
 }
+
+COMPONENT_TONES: Final = {
+    "kv_cache": "unknown",
+    "workspace": "fragmentation",
+    "context": "outside_allocator",
+    "reserve": "driver_reserved",
+}
+"""Estimated components that the live screen does not tell apart, in colours that nothing else has
+in an estimate; all others have tones of their own name."""

@@ -6,31 +6,18 @@ import textwrap
 from collections.abc import Iterator
 from typing import Final
 
-from ..core.breakdowns import CATEGORY_LABELS, PART_LABELS
 from ..core.units import NONE_SHOWN, format_bytes, format_duration, format_percent
 from ..draw.blocks import part_glyph, stacked_bar
+from ..draw.tones import COMPONENT_TONES
 from ..estimator.config_numbers import is_image_model
 from ..estimator.judge import MOST_BATCH, uncertainty_of, usable_bytes, verdict_of
+from ..estimator.labels import COMPONENT_LABELS
 from ..estimator.result import COMPONENTS, Advice, Estimate, Footprint
 from ..estimator.workload import Workload
 from .ansi import Line, Look, Span, paint
 from .estimate_curve import curve_lines
 
-_TONES: Final = {
-    "kv_cache": "unknown",
-    "workspace": "fragmentation",
-    "context": "outside_allocator",
-    "reserve": "driver_reserved",
-}
-"""Components that the live screen does not tell apart, in colours that nothing else has here."""
-_LABELS: Final = {
-    **CATEGORY_LABELS,
-    **PART_LABELS,
-    "workspace": "cuBLAS workspaces",
-    "context": "CUDA context, NCCL",
-    "free": "free",
-    "reserve": "driver reserve",
-}
+_LABELS: Final = {**COMPONENT_LABELS, "free": "free", "reserve": "driver reserve"}
 _EFFECTIVE_BATCH: Final = 64
 """For which accumulation is offered."""
 _VERDICTS: Final = {
@@ -146,7 +133,7 @@ def _parts(estimate: Estimate) -> list[tuple[str, int]]:
 
 
 def _tone(component: str) -> str:
-    return _TONES.get(component, component)
+    return COMPONENT_TONES.get(component, component)
 
 
 def _components(estimate: Estimate, look: Look, true: Footprint | None) -> Iterator[Line]:
