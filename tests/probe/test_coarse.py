@@ -59,7 +59,7 @@ def test_a_step_to_the_byte():
     found.forward_begins(FORWARD_BEGINS, FORWARD)
     found.stop()
     assert not found.exhausted
-    detail = detail_message("cpu", 1, found.details()["cpu"], found.notes)
+    detail = detail_message("cpu", 1, found.details()["cpu"], found.notes, [])
     assert faults.messages == []
 
     held = {"parameter": 848, "optimizer_state": 848}
@@ -147,8 +147,8 @@ probe.install_hooks()
 probe.watched(0.1)
 told = []
 keep = probe.observer._on_detail
-probe.observer._on_detail = lambda details, notes: told.append(
-    detail_message("cpu", None, details["cpu"], notes)
+probe.observer._on_detail = lambda details, notes, shapes: told.append(
+    detail_message("cpu", None, details["cpu"], notes, shapes)
 )
 model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -56,7 +56,7 @@ def sizes(found):
 
 def told(found, device="cpu"):
     found.stop()
-    return detail_message(device, 1, found.details()[device], found.notes)
+    return detail_message(device, 1, found.details()[device], found.notes, [])
 
 
 def named(breakdown):

@@ -90,7 +90,7 @@ class Story:
         return Replay(self.ledger, self.marks, self.boundaries, self.first_event).devices
 
     def told(self, device=CPU):
-        return detail_message(device, None, DeviceDetail(self.replayed()[device], None, []), [])
+        return detail_message(device, None, DeviceDetail(self.replayed()[device], None, []), [], [])
 
     def _record(self, name, kind, size, device, module=None):
         ledger = self.ledger

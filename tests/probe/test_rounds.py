@@ -32,8 +32,8 @@ probe = session()
 probe.install_hooks()
 probe.watched(0.1)
 heard = []
-probe.observer._on_detail = lambda details, notes: heard.append(
-    detail_message("cpu", None, details["cpu"], notes)
+probe.observer._on_detail = lambda details, notes, shapes: heard.append(
+    detail_message("cpu", None, details["cpu"], notes, shapes)
 )
 told = {}
 

@@ -13,6 +13,7 @@ from typing import Any, Callable
 from ..protocol.messages import PART_FIELDS, TENSOR_FIELDS
 from . import accounting
 from .boundaries import Boundary
+from .calls import Call
 from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, PARAMETER, STATE, memory_bytes
 from .replay import (
     BACKWARD,
@@ -51,6 +52,7 @@ class CoarseRecording:
     def __init__(self, torch: Any, count: Callable[[accounting.Visit], Any], reason: str) -> None:
         self.notes = [f"seen from its boundaries only: {reason}"]
         self.round: Boundary | None = None
+        self.call: Call | None = None
         self.cost_s = 0.0
         self._torch = torch
         self._count = count
@@ -59,6 +61,8 @@ class CoarseRecording:
         self._last: Moment = {}
         self._replays: dict[str, DeviceReplay] = {}
         self._boundaries: dict[str, dict[Boundary, Sizes]] = {}
+        self._ended: dict[Boundary, str] = {}
+        """The phase that had ended last, by boundary."""
         self._maps: dict[str, tuple[list[dict[str, Any]], dict[int, str]]] | None = None
         """By CUDA device: the allocator's segments at the end of the first forward, and the
         categories by address."""
@@ -111,6 +115,10 @@ class CoarseRecording:
         self._end_phase(moment)
         for device, sizes in moment.items():
             self._boundaries.setdefault(device, {})[boundary] = sizes
+            phases = self._replays[device].phases if device in self._replays else []
+            ended = [run.name for run in phases if run.name != OTHER]
+            if ended:
+                self._ended[boundary] = ended[-1]
         self._last, self._name = moment, phase
         self.cost_s += time.thread_time() - began
         return held
@@ -126,6 +134,7 @@ class CoarseRecording:
         for device, replay in self._replays.items():
             replay.phases = folded(replay.phases)
             replay.sizes_at = dict(self._boundaries.get(device, {}))
+            replay.ended_at = self._ended
             found[device] = detail = DeviceDetail(replay, None, [])
             detail.segments, detail.category_at = (self._maps or {}).get(device, (None, {}))
         return found

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, Callable
 
 from .accounting import modules_of
+from .faults import Faults
+from .wrapping import base, class_name, lora, unwrapped, wrappers
 
-_WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "FullyShardedDataParallel")
 _MAX_CONFIG_BYTES = 64 << 10
 _MAX_DEPTH = 8
 _MAX_ITEMS = 200
 _MAX_TEXT = 300
-_MAX_SHAPES = 16
+_LABELS = ("id2label", "label2id")
 
 Job = dict[str, Any]
 
@@ -29,71 +30,119 @@ def environment(torch: Any) -> Job:
     }
 
 
-def model(torch: Any, root: Any) -> Job:
-    """Class, parameter counts and Hugging Face configuration of a root module."""
-    by_dtype: dict[str, int] = {}
-    trainable = 0
-    seen: set[int] = set()
+def model(torch: Any, root: Any, faults: Faults) -> Job:
+    """Class, parameters and what is known of how a root module was made.
+
+    What libraries' objects cannot tell goes to ``faults`` and is None.
+    """
+    parameters = _Elements()
+    trainable = _Elements()
+    quantized = None
+    checkpointing = None
     with torch._C.DisableTorchFunction():
         for module in modules_of([root]):
             for parameter in module._parameters.values():
-                if parameter is None or id(parameter) in seen:
-                    continue
-                seen.add(id(parameter))
-                try:
-                    size = parameter.numel()
-                except ValueError:  # a lazy module's parameter has no shape yet
-                    continue
-                dtype = str(parameter.dtype).rpartition(".")[2]
-                by_dtype[dtype] = by_dtype.get(dtype, 0) + size
-                trainable += size if parameter.requires_grad else 0
+                if parameter is not None:
+                    parameters.add(parameter)
+                    if parameter.requires_grad:
+                        trainable.add(parameter)
+                    if type(parameter).__module__.partition(".")[0] == "bitsandbytes":
+                        quantized = type(parameter).__name__[:_MAX_TEXT]
+            switch = _checkpointing(module)
+            if switch is not None:
+                checkpointing = switch or checkpointing or False
     inner = unwrapped(root)
+
+    def told(what: str, tell: Callable[[], Any]) -> Any:
+        if faults.off(what):
+            return None
+        try:
+            return tell()
+        except Exception as error:
+            faults.report(what, error)
+            return None
+
+    adapters = told("the description of adapters", lambda: lora(base(inner)))
     return {
-        "class": type(inner).__name__[:_MAX_TEXT],
-        "parameters": sum(by_dtype.values()),
-        "trainable_parameters": trainable,
-        "parameters_by_dtype": by_dtype,
-        "hf_config": _hf_config(inner),
+        "class": class_name(inner if adapters is None else base(inner)),
+        "parameters": parameters.total,
+        "trainable_parameters": trainable.total,
+        "parameters_by_dtype": parameters.by_dtype,
+        "trainable_by_dtype": trainable.by_dtype,
+        "tensors": parameters.tensors,
+        "trainable_tensors": trainable.tensors,
+        "hf_config": told("the description of configurations", lambda: _hf_config(base(inner))),
+        "checkpointing": checkpointing,
+        "lora": adapters,
+        "wrappers": wrappers(root),
+        "quantized": quantized,
     }
 
 
-def optimizer(instance: Any) -> Job:
-    """Class and defaults of an optimizer."""
+def optimizer(torch: Any, instance: Any) -> Job:
+    """Class, settings and size of an optimizer."""
+    parameters, state = _Elements(), _Elements()
+    with torch._C.DisableTorchFunction():
+        for group in instance.param_groups:
+            for parameter in group["params"]:
+                parameters.add(parameter)
+        for value in instance.state.values():
+            _add_state(torch, state, value, 0)
     return {
         "class": type(instance).__name__[:_MAX_TEXT],
+        "module": type(instance).__module__[:_MAX_TEXT],
         "defaults": plain(dict(instance.defaults)),
+        "parameters": parameters.total,
+        "state_by_dtype": state.by_dtype,
     }
 
 
-def shapes(torch: Any, args: Any, kwargs: Any) -> list[list[int]]:
-    """Shapes of the tensors given to a forward, one level of containers deep."""
-    if torch._C._get_tracing_state() is not None:  # sizes are traced, and warned of
-        return []
-    with torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
-        return _shapes(torch, [*args, *kwargs.values()])
+class _Elements:
+    """Counts the elements of tensors, each tensor once."""
+
+    def __init__(self) -> None:
+        self.by_dtype: dict[str, int] = {}
+        self.tensors = 0
+        self._seen: set[int] = set()
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_dtype.values())
+
+    def add(self, tensor: Any, at_least: int = 0) -> None:
+        if id(tensor) in self._seen:
+            return
+        self._seen.add(id(tensor))
+        try:
+            size = tensor.numel()
+        except ValueError:  # a lazy module's parameter has no shape yet
+            return
+        if size >= at_least:
+            dtype = str(tensor.dtype).rpartition(".")[2]
+            self.by_dtype[dtype] = self.by_dtype.get(dtype, 0) + size
+            self.tensors += 1
 
 
-def _shapes(torch: Any, values: list[Any]) -> list[list[int]]:
-    found: list[list[int]] = []
-    for value in values:
-        kind = type(value)
-        if issubclass(kind, torch.Tensor):
-            found.append([int(size) for size in value.shape])
-        elif issubclass(kind, dict) and len(values) < _MAX_ITEMS:
-            found += [list(v.shape) for v in value.values() if issubclass(type(v), torch.Tensor)]
-        elif issubclass(kind, (list, tuple)) and len(value) < _MAX_ITEMS:
-            found += [list(v.shape) for v in value if issubclass(type(v), torch.Tensor)]
-    return found[:_MAX_SHAPES]
+def _add_state(torch: Any, state: _Elements, value: Any, depth: int) -> None:
+    kind = type(value)
+    if issubclass(kind, torch.Tensor):
+        state.add(value, at_least=2)  # not the count of steps
+    elif depth < _MAX_DEPTH:
+        items: Any = ()
+        if issubclass(kind, dict):
+            items = value.values()
+        elif issubclass(kind, (list, tuple)):
+            items = value
+        for item in items:
+            _add_state(torch, state, item, depth + 1)
 
 
-def unwrapped(root: Any) -> Any:
-    """The user's module inside torch's own wrappers."""
-    for _ in _WRAPPERS:
-        children = list(root._modules.values())
-        if type(root).__name__ not in _WRAPPERS or len(children) != 1:
-            break
-        root = children[0]
-    return root
+def _checkpointing(module: Any) -> bool | None:
+    """Whether transformers' gradient checkpointing is on in one module, None without a switch."""
+    name = "gradient_checkpointing"
+    # Of the class only a plain value: a stranger's property is not to be run.
+    value = vars(module).get(name, getattr(type(module), name, None))
+    return value if type(value) is bool else None
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -115,13 +164,23 @@ def plain(value: Any, depth: int = 0) -> Any:
     return f"<{type(value).__name__}>"
 
 
-def _hf_config(module: Any) -> Any:
+def config_of(module: Any) -> Any:
+    """A transformers model's configuration, None of any other module."""
     config = vars(module).get("config")
-    if not type(config).__module__.startswith("transformers."):
-        return None
+    return config if type(config).__module__.startswith("transformers.") else None
+
+
+def _hf_config(module: Any) -> Any:
+    config = config_of(module)
     if not hasattr(config, "to_dict"):
         return None
-    described = plain(config.to_dict())
+    settings = config.to_dict()
+    labels = settings.get(_LABELS[0])
+    if issubclass(type(labels), dict) and len(labels) > _MAX_ITEMS:
+        # Cut short they would make a smaller head; their number says as much.
+        settings = {name: value for name, value in settings.items() if name not in _LABELS}
+        settings["num_labels"] = len(labels)
+    described = plain(settings)
     return described if len(json.dumps(described)) <= _MAX_CONFIG_BYTES else None
 
 

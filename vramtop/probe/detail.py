@@ -15,6 +15,7 @@ from typing import Any, Callable
 from . import boundaries
 from .accounting import Visit
 from .boundaries import Boundary
+from .calls import Call
 from .coarse import CoarseRecording
 from .faults import Faults
 from .pace import DetailPace
@@ -37,7 +38,7 @@ class Detail:
 
     ``count`` walks over what the thread trains and calls the visitor it is given, ``roots`` are
     the thread's modules, ``add_root`` takes one that was not known; ``on_result`` gets a round's
-    details and what could not be told apart.
+    details, what could not be told apart, and the shapes of what its last forward was given.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Detail:
         count: Callable[[Visit], Any],
         roots: Callable[[], list[Any]],
         add_root: Callable[[Any], None],
-        on_result: Callable[[dict[str, DeviceDetail], list[str]], None],
+        on_result: Callable[[dict[str, DeviceDetail], list[str], list[list[int]]], None],
     ) -> None:
         self.sizes_at: dict[Boundary, dict[str, Sizes]] = {}
         """By boundary and torch device, as of the last recorded round."""
+        self.ended_at: dict[Boundary, str] = {}
+        """The phase that had ended last at each boundary, in that round."""
         self.thread = get_native_id()
         """The training thread, by the kernel's number."""
         self._torch = torch
@@ -62,6 +65,8 @@ class Detail:
         self._add_root = add_root
         self._on_result = on_result
         self._recording: Recording | CoarseRecording | None = None
+        self._shapes: list[list[int]] = []
+        """Of the round's last forward with gradients; without such, of its first."""
         self._forwards = self._steps = 0
         self._inferences = 0
         """Forwards without gradients, one after the other, since the recording began."""
@@ -95,6 +100,13 @@ class Detail:
         self._heard_forward = self._forward_in_round = True
         self._open_if_due()
         self._hear(boundary, lambda recording: recording.forward_begins(boundary, phase))
+
+    def called(self, call: Call | None, phase: str) -> None:
+        """What the forward that has just begun was given."""
+        if self._recording is not None and call is not None:
+            self._recording.call = call
+            if phase == FORWARD or not self._shapes:
+                self._shapes = call.shapes
 
     def forward_ends(self, boundary: Boundary, inputs: Any, output: Any) -> None:
         """A root's forward has ended."""
@@ -141,6 +153,7 @@ class Detail:
                 return
             if recording.round is None:
                 recording.begin_round(boundary)
+                self._shapes = []
             else:
                 self._close(recording)
 
@@ -202,11 +215,12 @@ class Detail:
         self.stop()
         if recording.round is not None and not self._faults.off(PART):
             details = recording.details()
-            self.sizes_at = {}
+            self.sizes_at, self.ended_at = {}, {}
             for device, detail in details.items():
+                self.ended_at.update(detail.replay.ended_at)
                 for boundary, sizes in detail.replay.sizes_at.items():
                     self.sizes_at.setdefault(boundary, {})[device] = sizes
-            self._on_result(details, recording.notes)
+            self._on_result(details, recording.notes, self._shapes)
         self._pace.end(recording.cost_s)
 
     def _failed(self, error: Exception) -> None:

@@ -10,7 +10,7 @@ from _thread import get_ident
 from pathlib import Path
 from typing import Any, Callable
 
-from . import boundaries, describe
+from . import boundaries
 from .accounting import Counts, Visit, count, is_disturbed
 from .detail import PART as DETAIL
 from .detail import Detail
@@ -19,14 +19,14 @@ from .faults import Faults
 from .gate import Gate
 from .hooks import FirstForward, hook_optimizers, hook_root
 from .inference import phase_of_forward
+from .job import Descriptions
 from .pace import DetailPace, Pace
 from .records import OptimizerRecord, Record, RootRecord
-from .replay import DeviceDetail
+from .replay import USUALLY_ENDED, DeviceDetail
 from .sampling import Sampler
 from .sizes import OpenSizes, add, join
 from .steps import StepClock
 
-_DESCRIPTION_AGE_S = 60.0
 _MAX_JOB_OBJECTS = 16
 
 
@@ -46,7 +46,7 @@ class Observer:
         on_activity: Callable[[], bool],
         on_count: Callable[[], None],
         on_sampled: Callable[[], None],
-        on_detail: Callable[[dict[str, DeviceDetail], list[str]], None],
+        on_detail: Callable[[dict[str, DeviceDetail], list[str], list[list[int]]], None],
     ) -> None:
         self._torch = torch
         self._faults = faults
@@ -66,36 +66,42 @@ class Observer:
         self._first_forward: FirstForward | None = None
         self._clock = StepClock()
         self._finder = RootFinder(torch, pace)
-        self._described_at = 0.0
+        self._descriptions = Descriptions(torch, faults)
 
     # What the server reads, on its own thread.
 
-    def totals(self) -> dict[str, OpenSizes]:
-        """Bytes by device as of the last boundary, over all training threads.
+    def ended_phase(self, passed: boundaries.Boundary) -> str | None:
+        """The phase that had ended last at a boundary, None while that is not known."""
+        for detail in list(self._details.values()):
+            if passed in detail.ended_at:
+                return detail.ended_at[passed]
+        return USUALLY_ENDED.get(passed[0])
+
+    def totals(self, passed: boundaries.Boundary | None = None) -> dict[str, OpenSizes]:
+        """Bytes by device as of a boundary (the last one), over all training threads.
 
         What only a recorded step can tell is of the same boundary of the last one recorded.
         """
         owners = {r.owner for r in [*self._roots.values(), *self._optimizers.values()]}
         total: dict[str, OpenSizes] = {}
+        passed = passed or self.gate.last
         for thread, sampler in list(self._samplers.items()):
             if thread in owners:  # else its models are gone, and their memory with them
-                for device, sizes in self._sizes_of(thread, sampler).items():
+                boundary = passed if thread == self.gate.thread else sampler.boundary
+                for device, sizes in self._sizes_of(thread, sampler, boundary).items():
                     known = total.get(device)
                     total[device] = sizes if known is None else add(known, sizes)
         return total
 
-    def _sizes_of(self, thread: int, sampler: Sampler) -> dict[str, OpenSizes]:
-        boundary = self.gate.last if thread == self.gate.thread else sampler.boundary
+    def _sizes_of(
+        self, thread: int, sampler: Sampler, boundary: boundaries.Boundary
+    ) -> dict[str, OpenSizes]:
         counts = sampler.counts_at(boundary)
         recorded = self._details[thread].sizes_at.get(boundary, {})
         return {
             device: join(counts.get(device, [0, 0, 0, 0]), recorded.get(device))
             for device in {**counts, **recorded}
         }
-
-    def boundary(self) -> str | None:
-        """Which kind of boundary any training thread has passed last."""
-        return self.gate.last[0] or None
 
     def step(self) -> int | None:
         """The largest step count over the optimizers, None before any."""
@@ -160,7 +166,7 @@ class Observer:
             record.handles = hook_root(module, before, after, self.gate)
         except Exception as error:  # it is counted at optimizer steps all the same
             self._faults.report("hearing of forwards", error)
-        self._describe(record)
+        self._descriptions.root(record)
         for inner in module.modules():
             if id(inner) in self._roots:
                 self._roots[id(inner)].inner = True
@@ -171,7 +177,7 @@ class Observer:
         record = self._optimizers.get(id(optimizer))
         if record is None:
             record = OptimizerRecord(optimizer, self._optimizers, self._forget, self.gate.steps)
-            record.describe(lambda: describe.optimizer(optimizer), self._faults)
+            self._descriptions.optimizer(record)
             self._optimizers[id(optimizer)] = record
         return record
 
@@ -241,8 +247,10 @@ class Observer:
         self._boundary(sampler, boundary, record, module)
         phase = phase_of_forward(self._torch, kwargs)
         self._tell_detail(lambda detail: detail.forward_begins(boundary, phase, record.target))
-        if sampler.sampling:
-            record.batch_shapes = describe.shapes(self._torch, args, kwargs)
+        detail = self._details[get_ident()]
+        if sampler.sampling or detail.is_recording:
+            self._descriptions.called(record, args, kwargs, detail.is_recording)
+            detail.called(record.call, phase)
 
     def _forward_ends(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         record = self._roots.get(id(module))
@@ -275,6 +283,7 @@ class Observer:
         if record is None:
             return
         self._clock.tick(time.perf_counter(), record.steps)
+        self._descriptions.stepped(record, optimizer)
         if not self._in_backward():
             boundary = (boundaries.STEP_ENDS, id(optimizer))
             sampler = self._sampler()
@@ -370,21 +379,14 @@ class Observer:
             visit=visit,
         )
 
-    def _detailed(self, details: dict[str, DeviceDetail], notes: list[str]) -> None:
+    def _detailed(
+        self, details: dict[str, DeviceDetail], notes: list[str], shapes: list[list[int]]
+    ) -> None:
         threads = {r.owner for r in list(self._optimizers.values())} - {None}
         if len(threads) > 1:
             notes = [*notes, f"one of {len(threads)} training threads"]
-        self._on_detail(details, notes)
+        self._on_detail(details, notes, shapes)
 
     def _sampled(self) -> None:
         self._on_sampled()
-        now = time.perf_counter()
-        if now - self._described_at > _DESCRIPTION_AGE_S:
-            self._described_at = now
-            for record in list(self._roots.values()):
-                self._describe(record)
-
-    def _describe(self, record: RootRecord) -> None:
-        module = record.target()
-        if module is not None:
-            record.describe(lambda: describe.model(self._torch, module), self._faults)
+        self._descriptions.refresh(list(self._roots.values()), list(self._optimizers.values()))

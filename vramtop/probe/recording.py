@@ -13,8 +13,8 @@ from typing import Any, Callable
 from . import accounting
 from .accounting import modules_of
 from .boundaries import Boundary
+from .calls import Call
 from .counters import AllocatorReader
-from .describe import unwrapped
 from .inference import EVALUATION, GENERATION, kept_keys_and_values
 from .ledger import ACTIVATION, BUFFER, GRADIENT, INPUT, KV, PARAMETER, STATE, UNKNOWN
 from .module_stack import ModuleStack
@@ -32,6 +32,7 @@ from .replay import (
     undo_detours,
 )
 from .segments import read_or_say
+from .wrapping import unwrapped
 
 MAX_OPERATIONS = 120_000
 """Of one recording (a step of a 32-layer LLaMA with AdamW has 25,000): bounds time and memory."""
@@ -61,6 +62,8 @@ class Recording:
         self.recorder = Recorder(torch, on_error)
         self.round: Boundary | None = None
         """The boundary that began the round; None while none has begun."""
+        self.call: Call | None = None
+        """The root's forward that is running."""
         self.notes: list[str] = []
         """What the result lacks, in words for the user."""
         self._on_error = on_error
@@ -124,6 +127,7 @@ class Recording:
 
     def forward_ends(self, boundary: Boundary, _inputs: Any, output: Any) -> None:
         """A root's forward has ended; what follows until the next hook is its loss."""
+        self.call = None
         ledger = self.recorder.ledger
         if self.recorder.phase in (EVALUATION, GENERATION):
             for storage in kept_keys_and_values(self._torch, output):
@@ -245,6 +249,8 @@ class Recording:
                 self.recorder.ledger.resized()
             if module is not None:
                 self.recorder.forward_runs()
+                if self.call is not None:
+                    self.call.runs_module()
             # The training has gone on to something that no boundary tells of. In a backward, the
             # engine would put back what was taken off.
             if self.exhausted and self._torch._C._current_graph_task_id() == -1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any, Callable
 
-from .faults import Faults
+from .calls import Call
 
 _MAX_OWNER_CHANGES = 4
 
@@ -36,15 +36,6 @@ class Record:
                 self.shared = self._changes >= _MAX_OWNER_CHANGES
             self.owner = thread
 
-    def describe(self, describe: Callable[[], dict[str, Any]], faults: Faults) -> None:
-        """Take the description anew."""
-        if faults.off("the description"):
-            return
-        try:
-            self.description = describe()
-        except Exception as error:
-            faults.report("the description", error)
-
 
 class RootRecord(Record):
     """A module whose forwards are heard."""
@@ -54,11 +45,13 @@ class RootRecord(Record):
         self.handles: list[Any] = []
         self.inner = False
         """It has turned out to be part of another root."""
-        self.batch_shapes: list[list[int]] = []
+        self.call: Call | None = None
+        """Its last forward that was looked at."""
 
     def job(self) -> dict[str, Any]:
         """Its entry in a job message."""
-        return {**(self.description or {}), "batch_shapes": self.batch_shapes}
+        call = {"batch_shapes": []} if self.call is None else self.call.job()
+        return {**(self.description or {}), **call}
 
 
 class OptimizerRecord(Record):
@@ -74,6 +67,8 @@ class OptimizerRecord(Record):
         super().__init__(target, table, on_death)
         self.rooted = False
         """The modules with its parameters have been looked for."""
+        self.states = 0
+        """For how many parameters it had state when it was described."""
         self._key = id(target)
         self._steps = steps
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..protocol.messages import PART_FIELDS, TENSOR_FIELDS
+from .boundaries import FORWARD_ENDS, STEP_BEGINS, STEP_ENDS, Boundary
 from .ledger import (
     ACTIVATION,
     CACHE,
@@ -23,6 +24,9 @@ from .ledger import (
 )
 
 OTHER, FORWARD, BACKWARD, STEP, ZERO_GRAD = "other", "forward", "backward", "step", "zero_grad"
+
+USUALLY_ENDED = {FORWARD_ENDS: FORWARD, STEP_BEGINS: BACKWARD, STEP_ENDS: STEP}
+"""The phase that ends at a boundary, where none was recorded; before a forward it may be any."""
 
 Sizes = list[int]
 """Bytes in the order of ``messages.TENSOR_FIELDS``, then of ``messages.PART_FIELDS``."""
@@ -73,8 +77,10 @@ class DeviceReplay:
         self.kinds = [0] * _KINDS
         self.total_bytes = 0
         self.phases: list[PhaseRun] = []
-        self.sizes_at: dict[Any, Sizes] = {}
+        self.sizes_at: dict[Boundary, Sizes] = {}
         """At the boundaries that were asked for."""
+        self.ended_at: dict[Boundary, str] = {}
+        """The phase that had ended last at each of them."""
         self.peak_bytes = -1
         self.peak_kinds: list[int] = []
         self.peak_phase = ""
@@ -95,6 +101,15 @@ class DeviceReplay:
         if self.phases:
             phase = self.phases[-1]
             phase.after_bytes, phase.after = self.total_bytes, to_sizes(self.kinds)
+
+    def reach(self, boundary: Boundary) -> None:
+        """A boundary that was asked for."""
+        self.sizes_at[boundary] = to_sizes(self.kinds)
+        running = self.phases[-1].name
+        ended = [phase.name for phase in self.phases[:-1] if phase.name != OTHER]
+        # What follows the root's forward until the next boundary runs on under its name.
+        is_forward = boundary[0] == FORWARD_ENDS or not ended
+        self.ended_at[boundary] = running if is_forward else ended[-1]
 
     def change(self, kind: int, size: int, record: int, event: int) -> None:
         """A storage came (size > 0) or went."""
@@ -199,7 +214,7 @@ class Replay:
                     self._switch(what)
             elif self._begun:
                 for device in self.devices.values():
-                    device.sizes_at[what] = to_sizes(device.kinds)
+                    device.reach(what)
 
     def _switch(self, phase: str) -> None:
         self._phase = phase

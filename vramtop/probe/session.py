@@ -153,22 +153,25 @@ class Session:
             self._history.add(time.time(), self._fullest)
             self._fullest = {}
 
-    def _detailed(self, details: dict[str, DeviceDetail], notes: list[str]) -> None:
+    def _detailed(
+        self, details: dict[str, DeviceDetail], notes: list[str], shapes: list[list[int]]
+    ) -> None:
         step = self.observer.step()
         for device, detail in details.items():
-            self.updates.put(f"detail {device}", detail_message(device, step, detail, notes))
+            told = detail_message(device, step, detail, notes, shapes)
+            self.updates.put(f"detail {device}", told)
             if detail.segments is not None:
                 found = message(device, time.time(), detail.segments, detail.category_at.get)
                 self.updates.put(f"segments {device}", found)
 
     def _points(self) -> dict[str, Point]:
         now = time.time()
-        step, boundary = self.observer.step(), self.observer.boundary()
-        counts, allocators = self.observer.totals(), self._allocators()
+        step, passed = self.observer.step(), self.observer.gate.last
+        counts, allocators = self.observer.totals(passed), self._allocators()
         points = {}
         for device in {**counts, **allocators}:
             counters = allocators.get(device, (None, None))[1]
-            row = breakdown(counts.get(device), counters, boundary)
+            row = breakdown(counts.get(device), counters, passed[0])
             sizes = [row[f"{field}_bytes"] for field in BREAKDOWN_FIELDS]
             points[device] = [now, step, *sizes, _resident_bytes() if device == "cpu" else None]
         return points
@@ -203,7 +206,8 @@ class Session:
         if STAGES.changes != self._stage_changes:
             self._stage_changes = STAGES.changes
             self.updates.put("stages", STAGES.message())
-        counts, boundary = self.observer.totals(), self.observer.boundary()
+        passed = self.observer.gate.last
+        counts, ended = self.observer.totals(passed), self.observer.ended_phase(passed)
         allocators = self._allocators()
         devices = []
         for device in {**allocators, **counts}:
@@ -213,7 +217,8 @@ class Session:
                     "device": device,
                     "uuid": uuid,
                     "allocator": counters,
-                    "breakdown": breakdown(counts.get(device), counters, boundary),
+                    "breakdown": breakdown(counts.get(device), counters, passed[0]),
+                    "boundary": ended,
                 }
             )
         now = time.perf_counter()

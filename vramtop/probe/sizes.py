@@ -43,13 +43,11 @@ def named(sizes: Sizes) -> dict[str, Any]:
     return {f"{field}_bytes": size for field, size in zip((*TENSOR_FIELDS, *PART_FIELDS), sizes)}
 
 
-def breakdown(
-    sizes: OpenSizes | None, counters: Counters | None, boundary: str | None
-) -> dict[str, Any]:
+def breakdown(sizes: OpenSizes | None, counters: Counters | None, boundary: str) -> dict[str, Any]:
     """The ``BREAKDOWN`` of now: tensor categories that sum to allocated, where there is such.
 
-    The counters are of now, the sizes of the last boundary ; what has come
-    since is named by what the training has been doing from there on.
+    The counters are of now, the sizes of the last boundary (its first part); what has come since
+    is named by what the training has been doing from there on.
     """
     fields = (*TENSOR_FIELDS, *PART_FIELDS)
     known = dict(zip(fields, sizes or join([0, 0, 0, 0], None)))
@@ -64,7 +62,7 @@ def breakdown(
     return {f"{field}_bytes": known[field] for field in BREAKDOWN_FIELDS}
 
 
-def _fit(known: dict[str, int | None], allocated: int, boundary: str | None) -> None:
+def _fit(known: dict[str, int | None], allocated: int, boundary: str) -> None:
     is_recorded = known["activation"] is not None
     for field in TENSOR_FIELDS:
         known[field] = known[field] or 0
@@ -80,7 +78,7 @@ def _fit(known: dict[str, int | None], allocated: int, boundary: str | None) -> 
         known[part] = min(known[part] or 0, known[category] or 0)
 
 
-def _name_of_rest(boundary: str | None, is_recorded: bool) -> str:
+def _name_of_rest(boundary: str, is_recorded: bool) -> str:
     if boundary == FORWARD_BEGINS:
         return "activation"
     if boundary == FORWARD_ENDS and not is_recorded:

@@ -33,7 +33,11 @@ class Updates:
 
 
 def detail_message(
-    device: str, step: int | None, detail: DeviceDetail, notes: list[str]
+    device: str,
+    step: int | None,
+    detail: DeviceDetail,
+    notes: list[str],
+    shapes: list[list[int]],
 ) -> dict[str, Any]:
     """The ``detail`` message of one device."""
     replay = detail.replay
@@ -59,6 +63,7 @@ def detail_message(
             for module in detail.modules[:MAX_MODULES]
         ],
         "notes": notes,
+        "batch_shapes": shapes,
     }
 
 

@@ -22,9 +22,17 @@ Probe to viewer, after the subscription::
     {"type": "job", "torch": "2.13.0"|null, "cuda": "12.8"|null,
      "rank": 0|null, "local_rank": 0|null, "world_size": 8|null,
      "models": [{"class": "GPT2LMHeadModel", "parameters": 1, "trainable_parameters": 1,
-                 "parameters_by_dtype": {"float32": 1}, "batch_shapes": [[8, 128]],
-                 "hf_config": {...}|null}],
-     "optimizers": [{"class": "AdamW", "steps": 12, "defaults": {...}}]}     whenever it changed
+                 "parameters_by_dtype": {"float32": 1}, "trainable_by_dtype": {"float32": 1},
+                 "tensors": 148, "trainable_tensors": 148,
+                 "hf_config": {...}|null, "attention": "sdpa"|null,
+                 "checkpointing": false|null, "quantized": "Params4bit"|null,
+                 "lora": {"rank": 8, "targets": ["c_attn"], "dropout": 0.0}|null,
+                 "wrappers": ["DistributedDataParallel"],
+                 "arguments": ["input_ids"], "batch_shapes": [[8, 128]],     last sampled forward
+                 "training": true|null, "autocast": "bfloat16"|null}],
+     "optimizers": [{"class": "AdamW", "module": "torch.optim.adamw", "steps": 12,
+                     "defaults": {...}, "parameters": 1,
+                     "state_by_dtype": {"float32": 2}}]}                     whenever it changed
 
     {"type": "sample", "at": 1.7e9, "step": 12|null, "steps_per_s": 3.2|null,
      "overhead_percent": 0.1, "dropped": 0,
@@ -33,7 +41,7 @@ Probe to viewer, after the subscription::
                                 "requested_bytes": 1|null, "inactive_split_bytes": 1|null,
                                 "peak_allocated_bytes": 1, "peak_reserved_bytes": 1,
                                 "segments": 1, "alloc_retries": 0, "ooms": 0}|null,
-                  "breakdown": BREAKDOWN|null}],
+                  "breakdown": BREAKDOWN|null, "boundary": "backward"|null}],
      "detail": "ready"|"pending"|"off"}      whether a step has been sampled in detail
 
     {"type": "detail", "device": "cuda:0", "at": 1.7e9, "step": 12|null,       whenever a step
@@ -42,7 +50,7 @@ Probe to viewer, after the subscription::
      "peak": {"phase": "backward", "module": "h.0.mlp"|null, "total_bytes": 3,
               "breakdown": BREAKDOWN}|null,
      "modules": [["h.0.mlp", "MLP", activation_bytes, parameter_bytes], ...],
-     "notes": ["..."]}
+     "notes": ["..."], "batch_shapes": [[8, 128]]}                             last forward's
 
     {"type": "segments", "device": "cuda:0", "at": 1.7e9,                      likewise
      "omitted_segments": 0, "omitted_bytes": 0,
@@ -60,8 +68,16 @@ BREAKDOWN has the keys of ``BREAKDOWN_FIELDS``, each with ``_bytes``; those afte
 ``cpu``, which has no allocator to ask) and may be left out. The fields of ``PART_FIELDS`` are
 parts of a category and not null. What lies outside the allocator is the viewer's to say: only it
 knows the driver's figure. In the history ``process`` is the RSS on the device ``cpu``; a GPU's
-driver was not asked. ``step`` is the largest step count over the optimizers (one optimizer per
-parameter is one step), null before any.
+driver was not asked.
+
+Parameters and state are counted in elements, each tensor once; of what ``fully_shard`` has split
+the whole is counted, of a FullyShardedDataParallel the local shard. ``state_by_dtype`` is without
+tensors of one element. ``arguments`` are the names of the tensors in ``batch_shapes``: "0" is a
+positional one, "0.input_ids" and "features.1" are members of a container. ``class`` and
+``hf_config`` are those of the model that adapters were put into. ``boundary`` is the phase that had
+ended last when the rows of ``breakdown`` were told apart, by the names of the phases in ``detail``;
+null while that is not known. ``step`` is the largest step count over the optimizers (one optimizer
+per parameter is one step), null before any.
 """
 
 from __future__ import annotations

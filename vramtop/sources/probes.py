@@ -16,7 +16,7 @@ from ..core.model import HistoryPoint, Probe, ProbeDevice, Problem
 from ..errors import ProtocolError, RendezvousRefused
 from ..protocol import PROTOCOL_VERSION, rendezvous
 from ..protocol.framing import LineReader, encode
-from . import decode
+from . import decode, decode_job, fields
 
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 _RECEIVE_BYTES = 1 << 18
@@ -234,24 +234,24 @@ def _take(connection: _Connection, message: dict[str, object]) -> None:
         connection.has_sample = True
         connection.probe = replace(
             probe,
-            at=decode.moment(message),
-            step=decode.integer(message, "step"),
-            steps_per_s=decode.number(message, "steps_per_s"),
-            overhead_percent=decode.number(message, "overhead_percent"),
-            dropped_samples=decode.integer(message, "dropped") or 0,
+            at=fields.moment(message),
+            step=fields.integer(message, "step"),
+            steps_per_s=fields.number(message, "steps_per_s"),
+            overhead_percent=fields.number(message, "overhead_percent"),
+            dropped_samples=fields.integer(message, "dropped") or 0,
             devices=_joined(connection, decode.devices(message)),
             detail=decode.detail_state(message),
         )
     elif kind == "job":
         connection.probe = replace(
             probe,
-            torch=decode.text(message, "torch"),
-            cuda=decode.text(message, "cuda"),
-            rank=decode.integer(message, "rank"),
-            local_rank=decode.integer(message, "local_rank"),
-            world_size=decode.integer(message, "world_size"),
-            models=decode.models(message),
-            optimizers=decode.optimizers(message),
+            torch=fields.text(message, "torch"),
+            cuda=fields.text(message, "cuda"),
+            rank=fields.integer(message, "rank"),
+            local_rank=fields.integer(message, "local_rank"),
+            world_size=fields.integer(message, "world_size"),
+            models=decode_job.models(message),
+            optimizers=decode_job.optimizers(message),
         )
     elif kind == "history":
         device, points = decode.history(message)
@@ -262,9 +262,9 @@ def _take(connection: _Connection, message: dict[str, object]) -> None:
     elif kind == "hello":
         if message.get("protocol") != PROTOCOL_VERSION:
             raise ProtocolError(f"it speaks protocol {message.get('protocol')!r}")
-        connection.probe = replace(probe, python=decode.text(message, "python"))
+        connection.probe = replace(probe, python=fields.text(message, "python"))
     elif kind == "problem":
-        connection.probe = replace(probe, problem=decode.text(message, "message"))
+        connection.probe = replace(probe, problem=fields.text(message, "message"))
 
 
 def _take_beside(connection: _Connection, kind: str, message: dict[str, object]) -> None:
