@@ -11,20 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from .pipeline import STAGES, Side, stage
-from .result import Footprint, Predictor
+from .result import Footprint
 from .sharding import apply_sequence_parallel, shard
 from .steady import with_another_step
+from .storages import StoragePredictor
 from .timeline import BlockInfo, Timeline
 from .traced import TracedPredictor
 from .workload import Workload
 
+StepPredictor = TracedPredictor | StoragePredictor
 _BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8}
 
 
-def fullest(line: Timeline, exact: Mapping[int, Timeline], workload: Workload) -> Predictor:
+def fullest(
+    line: Timeline, exact: Mapping[int, Timeline], workload: Workload
+) -> StepPredictor | Fullest:
     """The predictor of the rank that needs most; ``exact`` has timelines of single batches."""
     stages: tuple[Side | None, ...] = STAGES if workload.parallel.pipeline > 1 else (None,)
-    predictors = []
+    predictors: list[StepPredictor] = []
     for which in stages:
 
         def part(timeline: Timeline, which: Side | None = which) -> Timeline:
@@ -34,20 +38,25 @@ def fullest(line: Timeline, exact: Mapping[int, Timeline], workload: Workload) -
             return with_another_step(shard(timeline, workload))
 
         exactly = {batch: part(timeline) for batch, timeline in exact.items()}
-        predictors.append(TracedPredictor(part(line), exactly, workload))
-    return predictors[0] if len(predictors) == 1 else _Fullest(tuple(predictors))
+        if workload.backend == "cpu":
+            predictors.append(StoragePredictor(part(line), exactly))
+        else:
+            predictors.append(TracedPredictor(part(line), exactly, workload))
+    return predictors[0] if len(predictors) == 1 else Fullest(tuple(predictors))
 
 
 @dataclass(frozen=True, slots=True)
-class _Fullest:
+class Fullest:
     """At every batch size the one of several ranks that needs most."""
 
-    ranks: tuple[TracedPredictor, ...]
+    ranks: tuple[StepPredictor, ...]
 
     def at(self, batch: int) -> Footprint:
+        """Of the rank that needs most at this batch size."""
         return max((rank.at(batch) for rank in self.ranks), key=lambda made: made.process_bytes)
 
     def process_bytes(self, batch: int) -> int:
+        """The same, the total alone."""
         return max(rank.process_bytes(batch) for rank in self.ranks)
 
 

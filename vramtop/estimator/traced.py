@@ -21,10 +21,22 @@ overhead (reserved - requested) is taken from the line through them, whatever ba
 class TracedPredictor:
     """Answers from timelines: one affine in the batch, and exact ones of single batch sizes."""
 
-    def __init__(self, affine: Timeline, exact: Mapping[int, Timeline], workload: Workload) -> None:
+    def __init__(
+        self,
+        affine: Timeline,
+        exact: Mapping[int, Timeline],
+        workload: Workload,
+        outside_bytes: int | None = None,
+    ) -> None:
+        """``outside_bytes``: of the process outside the allocator; None: that of its device."""
         self._affine, self._exact, self._workload = affine, exact, workload
         self._workspace_bytes = cublas_workspace_bytes(workload.device)
-        self._context_bytes = context_bytes(workload.device, workload.parallel.gpus)
+        self._outside_bytes = outside_bytes
+        self._context_bytes = (
+            context_bytes(workload.device, workload.parallel.gpus)
+            if outside_bytes is None
+            else outside_bytes
+        )
         self._envelope: Envelope | None = None
         self._made: dict[int, Footprint] = {}
         self._overheads: tuple[tuple[int, int], tuple[int, int]] | None = None
@@ -55,7 +67,7 @@ class TracedPredictor:
     def replay(self, batch: int, capacity_bytes: int | None = None) -> Replay:
         """What the allocator does at one batch size, with so much to reserve from."""
         return replay_timeline(
-            self._exact.get(batch, self._affine),
+            self.timeline(batch),
             batch,
             config=self._workload.allocator,
             workspace_bytes=self._workspace_bytes,
@@ -65,7 +77,15 @@ class TracedPredictor:
     def with_allocator(self, allocator: AllocatorConfig) -> TracedPredictor:
         """The same timelines under other allocator settings."""
         workload = replace(self._workload, allocator=allocator)
-        return TracedPredictor(self._affine, self._exact, workload)
+        return TracedPredictor(self._affine, self._exact, workload, self._outside_bytes)
+
+    def with_outside(self, outside_bytes: int) -> TracedPredictor:
+        """The same, with so much in the process outside the allocator."""
+        return TracedPredictor(self._affine, self._exact, self._workload, outside_bytes)
+
+    def timeline(self, batch: int) -> Timeline:
+        """What the answer for one batch size is made of."""
+        return self._exact.get(batch, self._affine)
 
     def within(self, batch: int, usable_bytes: int) -> Footprint | None:
         """Where a process may have so much, giving back what is cached; None where it dies."""
@@ -76,7 +96,7 @@ class TracedPredictor:
         components = {name: done.components.get(name, 0) for name in ALLOCATED_COMPONENTS}
         components["cached"] = done.peak_reserved_bytes - done.peak_allocated_bytes
         components["context"] = self._context_bytes
-        timeline = self._exact.get(done.batch, self._affine)
+        timeline = self.timeline(done.batch)
         return Footprint(
             method="trace",
             components=components,

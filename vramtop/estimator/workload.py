@@ -133,6 +133,8 @@ class Loop:
     """Before the next forward comes to the same as after the step."""
     loss: Literal["model", "outside"] = "model"
     """``outside``: the model is given no labels; cross entropy of all positions is taken."""
+    training_mode: bool = True
+    """Of the module; without it (``model.eval()``) nothing is dropped out or checkpointed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +246,13 @@ class Workload:
 
         torch.optim takes foreach on CUDA where it can, but for Adafactor (optim/_adafactor.py:
         only where it is asked for); transformers' Trainer asks for the fused AdamW
-        (TrainingArguments.optim, adamw_torch_fused).
+        (TrainingArguments.optim, adamw_torch_fused). On the CPU it takes neither by itself
+        (optim/optimizer.py, _default_to_fused_or_foreach).
         """
         if self.optimizer_implementation is not None:
             return self.optimizer_implementation
+        if self.backend == "cpu":
+            return "forloop"
         if self.stack == "hf-trainer" and self.optimizer == "adamw":
             return "fused"
         if self.optimizer == "adafactor" and self.stack != "hf-trainer":

@@ -16,6 +16,7 @@ from ..estimator.timeline import Timeline
 from ..estimator.workload import Workload
 
 if TYPE_CHECKING:
+    from ..estimator.ranks import Fullest, StepPredictor
     from ..trace.tracer import Tracer
 
 METHODS = ("auto", "trace", "closed-form", "seed")
@@ -53,24 +54,32 @@ def predictor(
         from ..estimator import seed
 
         return seed.predictor(workload)
-    if method == "closed-form" or (method == "auto" and not _can_trace()):
+    if method == "closed-form" or (method == "auto" and not can_trace()):
         from ..estimator import closed
 
         return closed.predictor(workload)
-    return _traced(workload, progress or _silent, tracer)
+    return traced(workload, progress or silent, tracer)
 
 
-def _can_trace() -> bool:
+def can_trace() -> bool:
+    """Whether torch and transformers are installed here."""
     from ..trace import client
 
     return client.why_not() is None
 
 
-def _silent(_text: str, _done: float) -> None:
+def silent(_text: str, _done: float) -> None:
     """Nobody watches."""
 
 
-def _traced(workload: Workload, progress: Progress, tracer: Tracer | None) -> Predictor:
+def traced(
+    workload: Workload, progress: Progress, tracer: Tracer | None
+) -> StepPredictor | Fullest:
+    """The predictor of a trace.
+
+    Raises:
+        UsageError: it cannot be traced, here or at all.
+    """
     from ..estimator.ranks import fullest
     from ..trace import client
 

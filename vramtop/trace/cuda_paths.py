@@ -15,7 +15,6 @@ tensors are fake (``areAnyTensorSubclassLike``). All else allocates the same on 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +24,7 @@ import torch
 from ..estimator.workload import Workload
 from . import attention
 from .autocast import policies
+from .known_values import values_that_are_known
 
 _DEFAULT_CAPABILITY = (8, 0)
 _aten = torch.ops.aten
@@ -47,50 +47,10 @@ def cuda_paths(workload: Workload) -> Iterator[None]:
         library.impl("linear", _linear, "AutogradCPU")
         library.impl("index_put", _index_put, "AutogradCPU")
         library.impl("scatter_add", _scatter_add, "AutogradCPU")
-        with policies(), _values_that_are_known():
+        with policies(), values_that_are_known():
             yield
     finally:
         library._destroy()
-
-
-@contextmanager
-def _values_that_are_known() -> Iterator[None]:
-    """Let transformers see on fake tensors what it would see in the values of a GPU's.
-
-    No row holds several sequences and none is padded; without asking it would take neither for
-    granted and mask each attention in full.
-    """
-    masks: Any = sys.modules.get("transformers.masking_utils")
-    before = {name: getattr(masks, name) for name in _ASK_VALUES if hasattr(masks, name)}
-    for name, function in before.items():
-        setattr(masks, name, _ASK_VALUES[name](function))
-    try:
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(masks, name, function)
-
-
-def _none_packed(find: Any) -> Any:
-    def found_none(position_ids: Any) -> None:
-        find(position_ids)
-
-    return found_none
-
-
-def _none_padded(ignore: Any) -> Any:
-    def ignore_full(_padding_mask: Any, *args: Any, **kwargs: Any) -> Any:
-        return ignore(None, *args, **kwargs)
-
-    return ignore_full
-
-
-_ASK_VALUES = {
-    "find_packed_sequence_indices": _none_packed,
-    "_ignore_causal_mask_sdpa": _none_padded,
-    "_ignore_bidirectional_mask_sdpa": _none_padded,
-}
-"""Functions of ``transformers.masking_utils`` and what makes one that knows the answer."""
 
 
 def _dropout(tensor: Any, p: float, train: bool) -> Any:

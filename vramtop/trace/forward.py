@@ -10,7 +10,7 @@ import torch
 
 from ..estimator.workload import Workload
 from .autocast import autocast
-from .build import Built
+from .build import DTYPES, Built
 from .recorder import Recorder
 
 
@@ -20,7 +20,10 @@ def precision_of(workload: Workload, recorder: Recorder) -> Iterator[None]:
     if workload.autocast_dtype is None:
         yield
         return
-    context = autocast(workload.autocast_dtype)
+    if workload.backend == "cpu":
+        context: Any = torch.autocast("cpu", dtype=DTYPES[workload.autocast_dtype])
+    else:
+        context = autocast(workload.autocast_dtype)
     context.__enter__()
     try:
         yield
@@ -38,6 +41,10 @@ def forward(built: Built, workload: Workload, recorder: Recorder, inputs: dict[s
             from .losses import chunked_outputs
 
             outputs = chunked_outputs(built.model, inputs)
+        elif workload.loop.loss == "outside" and "labels" in inputs:
+            from .losses import outside_outputs
+
+            outputs = outside_outputs(built.model, inputs)
         elif workload.stack == "fsdp-qlora" and "labels" in inputs:
             from .losses import shifted_outputs
 

@@ -70,6 +70,20 @@ def shifted_outputs(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     return {"loss": nn.functional.cross_entropy(shifted, labels), "logits": logits}
 
 
+def outside_outputs(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the model gives without labels, and the loss of a loop that takes it of all positions.
+
+    Raises:
+        UsageError: the model gives no logits.
+    """
+    outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+    logits = outputs.get("logits") if isinstance(outputs, dict) else None
+    if logits is None:
+        raise UsageError(f"{type(model).__name__} gives no logits to take a loss of")
+    loss = nn.functional.cross_entropy(logits.flatten(0, -2), inputs["labels"].flatten())
+    return {**outputs, "loss": loss}
+
+
 def piece_tokens(sequence: int, vocabulary: int, hidden: int) -> int:
     """Tokens of each sample in one piece.
 

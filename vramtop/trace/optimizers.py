@@ -1,7 +1,8 @@
 """The optimizer of a workload: the real class where torch or transformers has it.
 
-States and temporaries are those of a step on CUDA; what CUDA's optimizers keep on the host (step
-counts) is made as they make it, by ``torch.tensor(0.0)``, which the recorder passes over.
+States and temporaries are those of a step on the workload's backend. What optimizers keep on the
+host (step counts) is made as they make it, by ``torch.tensor(0.0)``, which the recorder passes over
+where the rest is on CUDA.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def make_optimizer(workload: Workload, parameters: Named) -> Any:
     if name == "lion":
         return BnbOptimizer(plain, "lion", bits=32) if trainer else Lion(plain)
     if name == "muon":
-        return MuonWithAdamW(pairs, workload.optimizer_implementation != "forloop")
+        return MuonWithAdamW(pairs, workload.implementation != "forloop")
     if name == "adafactor":
         if trainer:
             return _transformers_adafactor(plain)

@@ -60,11 +60,15 @@ _UNNUMBERED = 2**63
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed here
-    """Records while it is entered; ``watch`` a model first, ``mark`` each phase as it begins."""
+    """Records while it is entered; ``watch`` a model first, ``mark`` each phase as it begins.
 
-    def __init__(self) -> None:
+    ``on_cpu``: what lies on the host is what is asked for, and nothing runs on cuBLAS.
+    """
+
+    def __init__(self, *, on_cpu: bool = False) -> None:
         super().__init__()
         self.recording = Recording()
+        self._on_cpu = on_cpu
         self._phase = "load"
         self._live: dict[int, int] = {}
         self._references: dict[int, Any] = {}
@@ -158,7 +162,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             return args[0].device
         if func in _IN_PLACE:
             return None
-        if func in _MATMULS and not self._ended:
+        if func in _MATMULS and not self._ended and not self._on_cpu:
             self._workspace()
         out = func(*args, **(kwargs or {}))
         if self._ended:
@@ -179,7 +183,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         key = storage._cdata
         if key in self._live or key in self._on_host:
             return
-        if func is _FROM_PYTHON and not tensor.dim():
+        if func is _FROM_PYTHON and not tensor.dim() and not self._on_cpu:
             self._on_host[key] = weakref.ref(storage, lambda _: self._on_host.pop(key))
             return
         layer = self._tag if self._phase == "load" else self._locate()

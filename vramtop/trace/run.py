@@ -17,6 +17,7 @@ from ..estimator.workload import Workload
 from .build import Built, build, find_again, materialise
 from .cuda_paths import cuda_paths
 from .generation import run_inference
+from .known_values import values_that_are_known
 from .lora import add_lora
 from .quantized import quantize
 from .recorder import Recorder
@@ -39,9 +40,11 @@ def run(workload: Workload, progress: Progress, *, whole: bool = False) -> Run:
         UsageError: the model cannot be built, or its step cannot be run on fake tensors.
     """
     built = _prepared(workload, whole=whole)
-    recorder = Recorder()
+    on_cpu = workload.backend == "cpu"
+    recorder = Recorder(on_cpu=on_cpu)
+    paths = values_that_are_known() if on_cpu else cuda_paths(workload)
     try:
-        with FakeTensorMode(), cuda_paths(workload), recorder:
+        with FakeTensorMode(), paths, recorder:
             recorder.mark("load", 0)
             materialise(built, recorder)
             recorder.watch(built.model, built.layers)

@@ -1,7 +1,7 @@
 """What a workload does, phase by phase, as the usual loops do it: two training steps, or inference.
 
 The order of releases matters as much as the sizes, so the loops keep and drop names just as the
-loop of the stack does (``Workload.stack``).
+loop of the stack does (``Workload.stack``), or as it was seen to do (``Workload.loop``).
 """
 
 from __future__ import annotations
@@ -37,13 +37,19 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
     recorder.mark("other", 0)  # Adagrad makes its states at once
     optimizer = make_optimizer(workload, trainable)
     micro_batches = min(workload.grad_accumulation, _MICRO_BATCHES)
-    keeps_outputs = workload.stack in ("plain", "fsdp-qlora")
+    loop = workload.loop
+    keeps_outputs = loop.keeps_outputs
+    if keeps_outputs is None:
+        keeps_outputs = workload.stack in ("plain", "fsdp-qlora")
+    zeroes_late = loop.zero_grad == "before-backward"
+    if not loop.training_mode:
+        model.eval()
     outputs: Any = None
     loss: Any = None
     with recorder.hooks():
         for step in range(1, STEPS + 1):
             progress(f"step {step} of {STEPS}", (step - 1) / STEPS)
-            for _ in range(micro_batches):
+            for micro_batch in range(micro_batches):
                 recorder.mark("other", step)
                 inputs = make_inputs(built, workload)
                 recorder.label(((name, tensor) for name, tensor in inputs.items()), "input")
@@ -55,6 +61,9 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
                     loss = _loss(forward(built, workload, recorder, inputs))
                 if micro_batches > 1:
                     loss = loss / workload.grad_accumulation
+                if zeroes_late and micro_batch == 0:
+                    recorder.mark("zero_grad", step)
+                    optimizer.zero_grad()
                 recorder.mark("backward", step)
                 loss.backward()
                 if workload.stack == "hf-trainer":
@@ -67,8 +76,9 @@ def run_training(built: Built, workload: Workload, recorder: Recorder, progress:
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             recorder.label(_states(optimizer, trainable), "optimizer_state")
-            recorder.mark("zero_grad", step)
-            optimizer.zero_grad()
+            if not zeroes_late:
+                recorder.mark("zero_grad", step)
+                optimizer.zero_grad()
             if workload.stack == "fsdp-qlora":
                 outputs = loss = None
     recorder.end(STEPS)

@@ -1,0 +1,1 @@
+"""Pure: from what is known of a live process to what it should hold."""

@@ -1,0 +1,81 @@
+"""Footprints on the CPU, where no allocator lies between: what is allocated is what storages take.
+
+malloc's own overhead and what it keeps for later are in the process's RSS alone, beside Python and
+the libraries: all that is ``context`` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .envelope import Envelope
+from .result import ALLOCATED_COMPONENTS, Footprint, PhaseUse
+from .timeline import Timeline
+from .walk import Walk, storage_bytes, walk
+
+PROCESS_BYTES = 450 << 20
+"""RSS of a process that has imported torch's CPU build and transformers and holds no tensor yet
+(``python -m tests.bench predicted_vs_actual`` prints it); what lies outside the tensors."""
+
+
+class StoragePredictor:
+    """Answers from timelines: one affine in the batch, and exact ones of single batch sizes."""
+
+    def __init__(
+        self,
+        affine: Timeline,
+        exact: Mapping[int, Timeline],
+        outside_bytes: int = PROCESS_BYTES,
+    ) -> None:
+        self._affine, self._exact, self._outside_bytes = affine, exact, outside_bytes
+        self._envelope = Envelope(affine)
+        self._made: dict[int, Footprint] = {}
+
+    def at(self, batch: int) -> Footprint:
+        """The whole answer for one batch size."""
+        if batch not in self._made:
+            self._made[batch] = self._footprint(batch)
+        return self._made[batch]
+
+    def process_bytes(self, batch: int) -> int:
+        """The process's total."""
+        if batch in self._exact:
+            return self.at(batch).process_bytes
+        return self._envelope.peak_bytes(batch) + self._outside_bytes
+
+    def timeline(self, batch: int) -> Timeline:
+        """What the answer for one batch size is made of."""
+        return self._exact.get(batch, self._affine)
+
+    def with_outside(self, outside_bytes: int) -> StoragePredictor:
+        """The same, with so much in the process outside the tensors."""
+        return StoragePredictor(self._affine, self._exact, outside_bytes)
+
+    def _footprint(self, batch: int) -> Footprint:
+        timeline = self.timeline(batch)
+        done = walk(timeline, storage_bytes(batch))
+        components = {name: done.peak.get(name, 0) for name in ALLOCATED_COMPONENTS}
+        components["cached"] = 0
+        components["context"] = self._outside_bytes
+        return Footprint(
+            method="trace",
+            components=components,
+            phases=_phases(done),
+            peak_allocated_bytes=done.peak_bytes,
+            peak_reserved_bytes=done.peak_bytes,
+            process_bytes=done.peak_bytes + self._outside_bytes,
+            peak_phase=done.peak_phase,
+            peak_module=done.peak_module or None,
+            peak_step=done.peak_step or None,
+            notes=timeline.notes,
+        )
+
+
+def _phases(done: Walk) -> tuple[PhaseUse, ...]:
+    """Phases by name in order: what is left after the last of each, the most in any."""
+    after: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for phase in done.phases:
+        after[phase.name] = sum(phase.after.values())
+        most[phase.name] = max(most.get(phase.name, 0), phase.peak_bytes)
+    return tuple(PhaseUse(name, after[name], most[name]) for name in after)
