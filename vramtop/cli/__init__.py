@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, UsageError, VramtopError
 
-COMMANDS = ("monitor", "run", "demo", "estimate", "plan", "doctor")
+COMMANDS = ("monitor", "run", "demo", "estimate", "plan", "explore", "doctor")
 """Module names; the first is what a bare ``vramtop`` does."""
 
 _TRACEBACK = "VRAMTOP_TRACEBACK"

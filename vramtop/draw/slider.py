@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import groupby
 from typing import Final
 
@@ -20,24 +21,23 @@ _ASCII: Final = {DONE: "=", KNOB: "O", REST: "-", BEYOND: "x"}
 
 
 def slider(
-    position: int,
-    count: int,
+    share: float,
     width: int,
-    limit: int | None = None,
+    limit: float | None = None,
     ascii: bool = False,  # noqa: A002
 ) -> list[Run]:
-    """Exactly ``width`` cells for ``count`` values, with the knob at the one of that position.
+    """Exactly ``width`` cells with the knob at ``share`` of the track, 0 to 1.
 
-    Behind ``limit``, the position of the last value that is possible, the track is crossed: all of
-    it where that is -1.
+    Behind ``limit``, the share of the last value that is possible, the track is crossed; where
+    that is below 0, all of it.
     """
     if width <= 0:
         return []
     glyphs = _ASCII if ascii else _GLYPHS
-    knob = _column(position, count, width)
+    knob = _column(share, width)
     end = width - 1
-    if limit is not None and limit < count - 1:
-        end = _column(limit, count, width) if limit >= 0 else -1
+    if limit is not None:
+        end = _column(limit, width) if limit >= 0 else -1
 
     def key_of(column: int) -> str:
         if column == knob:
@@ -50,11 +50,17 @@ def slider(
     return [Run(key, glyphs[key] * length, None) for key, length in runs]
 
 
-def position_at(column: int, count: int, width: int) -> int:
-    """The position whose knob is closest to a cell of the track, also one beside it."""
-    share = min(max(column / max(width - 1, 1), 0.0), 1.0)
-    return round(share * (count - 1))
+def share_at(column: int, width: int) -> float:
+    """The place on the track that a cell stands for; cells beside it are its ends."""
+    return min(max(column / max(width - 1, 1), 0.0), 1.0)
 
 
-def _column(position: int, count: int, width: int) -> int:
-    return round(position / max(count - 1, 1) * (width - 1))
+def log_share(value: float, low: float, high: float) -> float:
+    """Where a value is between two others, 0 to 1, each doubling equally long; ``low`` above 0."""
+    if high <= low:
+        return 0.0
+    return min(max(math.log(max(value, low) / low) / math.log(high / low), 0.0), 1.0)
+
+
+def _column(share: float, width: int) -> int:
+    return round(min(max(share, 0.0), 1.0) * (width - 1))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from rich.style import Style
+from textual.app import App
 from textual.theme import Theme
 
 from ..core.devices import SEGMENT_LABELS
@@ -74,6 +75,15 @@ def make_ink(*, is_dark: bool, color_system: str | None, no_color: bool) -> Ink:
     if color_system == "standard" and not mono:
         return Ink(SIXTEEN_TONES if is_dark else SIXTEEN_LIGHT_TONES, mono=False)
     return Ink(DARK_TONES if is_dark else LIGHT_TONES, mono=mono)
+
+
+def ink_of(app: App[Any]) -> Ink:
+    """The ink for an app's present theme and terminal."""
+    return make_ink(
+        is_dark=app.current_theme.dark,
+        color_system=app.console.color_system,
+        no_color=app.no_color,
+    )
 
 
 def _theme(name: str, tones: Mapping[str, str], *, is_dark: bool) -> Theme:
