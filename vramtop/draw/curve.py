@@ -24,6 +24,18 @@ AHEAD: Final = "ahead"
 OOM: Final = " OOM "
 
 
+_TONES: Final = {
+    "": "text",
+    BEYOND: "error",
+    OVER: "error",
+    LIMIT: "warn",
+    EDGE: "error",
+    CURSOR: "accent",
+    AHEAD: "dim",
+}
+"""What is no layer, whose keys are tones themselves."""
+
+
 class Dot(NamedTuple):
     """One cell: a glyph in the colour of a key, on that of another one, "" the screen's."""
 
@@ -39,7 +51,7 @@ class Curve:
     columns: Sequence[Sequence[float]]
     """Layers of each column, from the bottom up."""
     keys: Sequence[str]
-    """Of the layers."""
+    """Tones of the layers."""
     top: float
     """Value at the upper edge."""
     ceiling: float | None = None
@@ -77,6 +89,8 @@ def curve(
                 dot = Dot(" " if above_is_held else "." if ascii else "·", AHEAD)
             elif is_held:
                 dot = _layer(what, cell.glyph, cell.fg, cell.bg)
+                if x == what.cursor and dot.glyph == "█" and not plain:
+                    dot = Dot("│", "text", dot.key)
             elif y == limit:
                 dot = Dot("=" if ascii else "━", LIMIT)
             elif x == what.cursor:
@@ -106,10 +120,10 @@ def put(rows: list[list[Dot]], y: int, x: int, text: str, key: str, on: str = ""
 
 
 def runs(row: Sequence[Dot]) -> list[Run]:
-    """A row as runs of one style."""
+    """A row as runs of one tone."""
     found = []
     for (key, on), dots in groupby(row, key=lambda dot: (dot.key, dot.on)):
-        found.append(Run(key, "".join(dot.glyph for dot in dots), on or None))
+        found.append(Run(_TONES.get(key, key), "".join(dot.glyph for dot in dots), on or None))
     return found
 
 

@@ -11,8 +11,7 @@ CELL: Final = 7
 """Characters of a cell: a mark, a glyph, four digits, a mark."""
 GLYPHS: Final = {"fits": "✓", "tight": "~", "oom": "×"}
 ASCII_GLYPHS: Final = {"fits": "+", "tight": "~", "oom": "x"}
-_KEY: Final = "heat-{}"
-IMPOSSIBLE: Final = "heat-none"
+_TONES: Final = {"fits": "good", "tight": "warn", "oom": "error"}
 
 
 def heat_row(
@@ -23,8 +22,7 @@ def heat_row(
 ) -> list[Run]:
     """One row of cells: (verdict, share of what can be used), None where there is none.
 
-    The cursor's cell stands in brackets, the present one beside a diamond. Keys are ``heat-fits``,
-    ``heat-tight``, ``heat-oom``, ``heat-none``.
+    The cursor's cell stands in brackets, the present one beside a diamond.
     """
     glyphs = ASCII_GLYPHS if ascii else GLYPHS
     row = []
@@ -34,11 +32,11 @@ def heat_row(
             left = "*" if ascii else "◆"
             right = "]" if column == cursor else right
         if square is None:
-            row.append(Run(IMPOSSIBLE, f"{left}{'-' if ascii else '–':^5}{right}", None))
+            row.append(Run("dim", f"{left}{'-' if ascii else '–':^5}{right}", None))
             continue
         verdict, share = square
         text = f"{left}{glyphs[verdict]}{_share(share):>4}{right}"
-        row.append(Run(_KEY.format(verdict), text, None))
+        row.append(Run(_TONES[verdict], text, None))
     return row
 
 

@@ -22,12 +22,15 @@ class Accumulation:
     gpus: int
     """Data-parallel degree."""
 
+    @property
+    def factors(self) -> str:
+        """As "64 = 8 × 8 accumulation"."""
+        words = f"{self.effective} = {self.micro} × {self.passes} accumulation"
+        return words + (f" × {self.gpus} GPUs" if self.gpus > 1 else "")
+
     def __str__(self) -> str:
         """As "effective batch 64 = 8 × 8 accumulation"."""
-        words = f"effective batch {self.effective} = {self.micro}"
-        if self.passes > 1:
-            words += f" × {self.passes} accumulation"
-        return words + (f" × {self.gpus} GPUs" if self.gpus > 1 else "")
+        return f"effective batch {self.factors}"
 
 
 def effective_batch(workload: Workload) -> int:
@@ -50,12 +53,11 @@ def accumulated(effective: int, most: int, gpus: int = 1) -> Accumulation | None
 
 
 def accumulations(workload: Workload, most: int) -> tuple[Accumulation, ...]:
-    """The user's effective batch, then round ones that need accumulation; none in a pipeline."""
+    """The user's effective batch and round ones, where they need accumulation; not of a pipeline."""
     if not workload.training or workload.parallel.pipeline > 1 or most < 1:
         return ()
     data = workload.parallel.data
     own = effective_batch(workload)
-    wanted = [own] if own > 1 else []
-    wanted += [size for size in _ROUND if size != own and size > most * data]
+    wanted = [size for size in dict.fromkeys((own, *_ROUND)) if size > most * data]
     ways = (accumulated(size, most, data) for size in wanted)
     return tuple(way for way in ways if way is not None)

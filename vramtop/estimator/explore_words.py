@@ -6,6 +6,7 @@ from typing import Final
 
 from ..core.units import format_bytes
 from .config_numbers import is_image_model
+from .controls import short_device
 from .fall import Fall
 from .judge import COMPOSED, MOST_BATCH, UNCERTAINTY
 from .result import Footprint
@@ -43,7 +44,7 @@ def maximum_words(sweep: Sweep) -> str:
     workload = sweep.workload
     if workload.device is None:
         return "no device to compare with: choose a GPU"
-    return f"max micro-batch at {each_words(workload)} on {workload.device.name}"
+    return f"max micro-batch at {each_words(workload)} on {short_device(workload.device.name)}"
 
 
 def sure_words(sweep: Sweep) -> str:

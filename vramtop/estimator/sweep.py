@@ -6,6 +6,7 @@ import dataclasses
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from ..core.fleet import ObservedPeak
@@ -35,9 +36,9 @@ LAYERS: Final = (
     "cached",
 )
 """COMPONENTS from the bottom up: what no batch changes, then what grows with it."""
-_KNOTS: Final = 24
-_REPLAYED_KNOTS: Final = 4
-"""Footprints that a curve is drawn through; of a trace each takes a replay (7 to 50 ms)."""
+_KNOTS: Final = 7
+"""Replays that the curve of a trace is drawn through, each some 7 to 50 ms, before those that find
+where its peak moves to another phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,15 @@ class Seen:
     same_sequence: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # footprints are many: one is only itself
 class Sweep:
     """Footprints of one workload over its micro-batch, and where they end."""
 
     workload: Workload
     predictor: Predictor
     knots: tuple[tuple[int, Footprint], ...]
-    """Ascending; between them footprints lie on straight lines."""
+    """Of a predictor that replays, ascending; between them footprints lie on straight lines. Empty
+    for one that answers at once."""
     last: int
     """The end of the axis, which begins with 1."""
     usable_bytes: int | None
@@ -85,17 +87,20 @@ class Sweep:
         return min(-(-(batch - 1) * width // self.last), width - 1)
 
     def at(self, batch: int) -> Footprint:
-        """Everything about a batch, between the knots on straight lines; the total as predicted."""
+        """Everything about a batch in microseconds; between the knots only its total is exact."""
+        if not self.knots:
+            return self.exactly(batch)
         batches = [at for at, _ in self.knots]
         right = min(max(bisect_left(batches, batch), 1), len(batches) - 1)
-        if len(batches) == 1:
-            return self.knots[0][1]
         (low, before), (high, after) = self.knots[right - 1], self.knots[right]
         if batch in (low, high):
             return self._given_back(before if batch == low else after, batch)
         share = (batch - low) / (high - low)
-        mixed = _between(before, after, share)
-        return self._given_back(_totalling(mixed, self.predictor.process_bytes(batch)), batch)
+        if before.peak_phase == after.peak_phase:
+            near = _between(before, after, share)
+        else:  # two moments have no middle
+            near = before if share < 0.5 else after
+        return self._given_back(_totalling(near, self.predictor.process_bytes(batch)), batch)
 
     def exactly(self, batch: int) -> Footprint:
         """Everything about a batch as the predictor says it; of a trace a replay."""
@@ -137,21 +142,34 @@ def sweep(estimate: Estimate, predictor: Predictor) -> Sweep:
     """The curve of the workload that was estimated by this predictor."""
     workload, largest = estimate.workload, estimate.max_micro_batch
     last = estimate.curve[-1][0]
-    if estimate.footprint.method == "trace":
-        wanted = {1, last} | ({max((1 + largest) // 2, 1), largest} if largest else set())
-        while len(wanted) < min(_REPLAYED_KNOTS, last):
-            wanted.add((1 + min(at for at in wanted if at > 1)) // 2)
-    else:
-        wanted = {1 + round(i * (last - 1) / (_KNOTS - 1)) for i in range(_KNOTS)}
     return Sweep(
         workload,
         predictor,
-        tuple((batch, predictor.at(batch)) for batch in sorted(wanted) if batch <= last),
+        _knots(predictor, last, largest) if estimate.footprint.method == "trace" else (),
         last,
         None if estimate.device is None else usable_bytes(estimate.device),
         largest,
         estimate.safe_micro_batch,
     )
+
+
+def _knots(
+    predictor: Predictor, last: int, largest: int | None
+) -> tuple[tuple[int, Footprint], ...]:
+    """Footprints at even distances, at the cliff, and on both sides of where the peak moves."""
+    batches = {1 + round(i * (last - 1) / (_KNOTS - 1)) for i in range(_KNOTS)} | {1, 2}
+    batches |= {largest} if largest and largest <= last else set()
+    found = {batch: predictor.at(batch) for batch in batches}
+    for ends in pairwise(sorted(batches)):
+        low, high = ends
+        while high - low > 1 and found[low].peak_phase != found[high].peak_phase:
+            middle = (low + high) // 2
+            found[middle] = predictor.at(middle)
+            if found[middle].peak_phase == found[low].peak_phase:
+                low = middle
+            else:
+                high = middle
+    return tuple(sorted(found.items()))
 
 
 def _between(before: Footprint, after: Footprint, share: float) -> Footprint:

@@ -17,6 +17,7 @@ from ..estimator import closed
 from ..estimator.checks import validate
 from ..estimator.judge import judge
 from ..estimator.result import Estimate, Predictor, Progress
+from ..estimator.sweep import sweep
 from ..estimator.workload import Workload, to_json
 from ..predict.background import Background
 from ..trace import client
@@ -93,6 +94,11 @@ class Exploring:
             self.exploration, live=live, others_bytes=others_bytes, observed=tuple(observed)
         )
         self._ask(workload)
+
+    def observe(self, observed: Sequence[ObservedPeak]) -> None:
+        """Show these peaks of the live process."""
+        if tuple(observed) != self.exploration.observed:
+            self._show(dataclasses.replace(self.exploration, observed=tuple(observed)))
 
     def say(self, notice: str) -> None:
         """Show a line about where the workload comes from."""
@@ -173,7 +179,9 @@ class Exploring:
             self._traced = key, predict.predictor(workload, "trace", progress, tracer)
         progress("replaying the allocator", 0)
         predictor = self._traced[1]
-        return judge(predictor, workload), predictor
+        estimate = judge(predictor, workload)
+        sweep(estimate, predictor)  # so that the explorer finds its replays done
+        return estimate, predictor
 
     def _notify(self) -> None:
         """Called on the background's thread."""

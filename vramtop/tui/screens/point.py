@@ -1,0 +1,49 @@
+"""One point of the explorer in full: the waterfall of its step, its totals and its components."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from textual.strip import Strip
+
+from ...core.fleet import Fleet
+from ...core.units import format_bytes
+from ...estimator.explore_words import PHASE_WORDS
+from ..frame import Frame, View
+from ..paint import line
+from ..picture import Picture
+from ..widgets.point import component_lines, head_lines, phase_lines, total_lines
+from .overlay import OverlayScreen
+
+_NOTE: Final = "a phase's bar: what is left after it; the line reaches to its peak"
+
+
+class PointScreen(OverlayScreen):
+    """The waterfall of any configuration, whether it runs or not."""
+
+    TITLE_TEXT = "Waterfall"
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__(Frame(Fleet(), View(), picture.ink))
+        self._picture = picture
+
+    def lines(self, frame: Frame, width: int) -> list[Strip]:
+        """The point, its totals, the phases of a step, what the peak is made of."""
+        picture, ink = self._picture, frame.ink
+        footprint = picture.footprint
+        blank = line([], width, ink("text"))
+        where = PHASE_WORDS.get(footprint.peak_phase, footprint.peak_phase)
+        if footprint.peak_module:
+            where += f", at {footprint.peak_module}"
+        peak = f" peak: {format_bytes(footprint.peak_allocated_bytes)} allocated, {where}"
+        return [
+            *head_lines(picture, width),
+            blank,
+            *phase_lines(picture, width),
+            line([(peak, ink("text"))], width, ink("text")),
+            line([(f" {_NOTE}", ink("dim"))], width, ink("dim")),
+            blank,
+            *total_lines(picture, width),
+            blank,
+            *component_lines(picture, width),
+        ]

@@ -1,0 +1,159 @@
+"""The map of what fits over batch and sequence, with the cursor and the present point on it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+
+from ...draw.heat import CELL, GLYPHS, heat_row
+from ...estimator.explore_words import VERDICT_TONES
+from ...estimator.grid import Grid
+from ...estimator.workload import Workload
+from ..explored import Place
+from ..paint import Piece, fit, line
+from ..picture import Picture
+from .canvas import Canvas
+
+_LABEL: Final = 9
+_ABOVE: Final = 2
+"""The title and the labels of the columns."""
+_BELOW: Final = 1
+
+
+class VerdictMap(Canvas):
+    """Fits, tight or out of memory by share of what can be used; a click moves the cursor."""
+
+    class Moved(Message):
+        """A square was clicked."""
+
+        def __init__(self, place: Place) -> None:
+            super().__init__()
+            self.place = place
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._picture: Picture | None = None
+
+    def show(self, picture: Picture) -> None:
+        """Show this picture."""
+        self._picture = picture
+        grid = self.grid
+        if grid is None:
+            told = "no device to compare with: choose a GPU in what-if (e)"
+            self.paint(_sentence(picture, told, self.size.width))
+            return
+        self.paint(_lines(picture, grid, self.size.width, self._rows))
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        if self._picture is not None:
+            self.show(self._picture)
+
+    @property
+    def grid(self) -> Grid | None:
+        """The map as it is shown; None where there is none."""
+        picture = self._picture
+        if picture is None:
+            return None
+        most = self._rows if picture.swapped else (self.size.width - _LABEL) // CELL
+        return picture.explored.grid(max(most, 3))
+
+    @property
+    def _rows(self) -> int:
+        return max(self.size.height - _ABOVE - _BELOW, 3)
+
+    def on_click(self, event: events.Click) -> None:
+        """Move to the square."""
+        grid, picture = self.grid, self._picture
+        if grid is None or picture is None:
+            return
+        column, row = (event.x - _LABEL) // CELL, event.y - _ABOVE
+        place = (row, column) if picture.swapped else (column, len(grid.sequences) - 1 - row)
+        batch, sequence = place
+        if 0 <= batch < len(grid.batches) and 0 <= sequence < len(grid.sequences):
+            self.post_message(self.Moved(Place(grid.batches[batch], grid.sequences[sequence])))
+
+
+def position(grid: Grid, place: Place) -> tuple[int, int]:
+    """The square of a place: of the batches on the axis the nearest below."""
+    batch = max(bisect_right(grid.batches, place.batch) - 1, 0)
+    sequence = max(bisect_right(grid.sequences, place.sequence) - 1, 0)
+    return batch, sequence
+
+
+def _lines(picture: Picture, grid: Grid, width: int, most: int) -> list[Strip]:
+    ink, home = picture.ink, picture.explored.workload
+    swapped = picture.swapped
+    at_batch, at_sequence = position(grid, picture.place)
+    now_batch, now_sequence = position(grid, Place(home.batch, home.sequence))
+    usable = picture.explored.home.usable_bytes or 1
+    heads = grid.sequences if swapped else grid.batches
+    names = grid.batches if swapped else grid.sequences
+    at, now = (at_batch, at_sequence), (now_batch, now_sequence)
+    if not swapped:
+        at, now = at[::-1], now[::-1]
+    order = range(len(names)) if swapped else range(len(names) - 1, -1, -1)
+    corner = "batch" if swapped else "tokens"
+    lines = [_title(picture, home, width), _heads(picture, heads, at[1], corner, width)]
+    for index in list(order)[:most]:
+        squares = [
+            grid.rows[column if swapped else index][index if swapped else column]
+            for column in range(len(heads))
+        ]
+        row = heat_row(
+            [(one.verdict, one.process_bytes / usable) if one else None for one in squares],
+            at[1] if index == at[0] else None,
+            now[1] if index == now[0] else None,
+        )
+        here = index == at[0]
+        pieces: list[Piece] = [
+            (fit(f"{names[index]:,}", _LABEL - 1, right=True), ink("accent" if here else "dim")),
+            ("▸" if here else " ", ink("accent")),
+        ]
+        for column, run in enumerate(row):
+            is_cursor = here and column == at[1]
+            if ink.mono or run.key == "dim":
+                pieces.append((run.text, ink("text", bold=is_cursor)))
+            elif is_cursor:
+                pieces.append((run.text, ink(run.key, "selected", bold=True)))
+            else:
+                pieces.append((run.text, ink("background", run.key)))
+        lines.append(line(pieces, width, ink("text")))
+    return [*lines, _legend(picture, width)]
+
+
+def _title(picture: Picture, home: Workload, width: int) -> Strip:
+    ink = picture.ink
+    text = " share of what can be used"
+    if len(picture.explored.sequences) > 1:
+        text += f" · {home.sequence:,} tokens as predicted, the others by formula"
+    elif not picture.explored.has_formulas:
+        text += " · one sequence: there are no formulas for this model"
+    return line([(text, ink("dim"))], width, ink("dim"))
+
+
+def _heads(picture: Picture, heads: tuple[int, ...], at: int, corner: str, width: int) -> Strip:
+    ink = picture.ink
+    pieces: list[Piece] = [(fit(corner, _LABEL - 1, right=True) + " ", ink("dim"))]
+    for column, head in enumerate(heads):
+        tone = "accent" if column == at else "dim"
+        pieces.append((fit(f"{head:,}", CELL - 1, right=True) + " ", ink(tone, bold=column == at)))
+    return line(pieces, width, ink("dim"))
+
+
+def _legend(picture: Picture, width: int) -> Strip:
+    ink = picture.ink
+    words = {"fits": "fits", "tight": "tight", "oom": "out of memory"}
+    pieces: list[Piece] = [(" " * _LABEL, ink("dim"))]
+    for verdict, word in words.items():
+        pieces += [(f"{GLYPHS[verdict]} {word}   ", ink(VERDICT_TONES[verdict]))]
+    pieces.append(("[ ] cursor   ◆ asked   x swaps the axes", ink("dim")))
+    return line(pieces, width, ink("dim"))
+
+
+def _sentence(picture: Picture, text: str, width: int) -> list[Strip]:
+    return [line([(f" {text}", picture.ink("dim"))], width, picture.ink("dim"))]
