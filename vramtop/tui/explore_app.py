@@ -37,6 +37,7 @@ class ExploreApp(App[None]):
         """Show the screen."""
         leave_on_signals(self)
         self.push_screen(WhatIfScreen(self.exploring, is_first=True))
+        self.exploring.start()
 
     def on_unmount(self) -> None:
         """End the tracer."""

@@ -106,10 +106,9 @@ class WhatIfScreen(ModalScreen[None]):
         yield Footer(self._actions, id="whatif-keys")
 
     def on_mount(self) -> None:
-        """Show what is known and ask for the rest."""
+        """Show what is known, and hear of what comes."""
         self._exploring.subscribe(self._show)
         self._show()
-        self._exploring.start()
 
     def on_unmount(self) -> None:
         """Nobody is there to be told."""

@@ -1,0 +1,122 @@
+"""The part of the app that opens what-if and the batch explorer on the selected process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.fleet import ProcessKey
+from .frame import Frame, View
+from .navigation import Navigation
+
+if TYPE_CHECKING:  # the estimator is loaded when it is first asked
+    from .exploring import Exploring
+
+
+class Explorers(Navigation):
+    """An app whose selected process can be explored."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._exploring: Exploring | None = None
+        self._followed: tuple[ProcessKey, str] | None = None
+        """The process, on one torch device, that the exploration is of."""
+        self._is_rebuilt = False
+        """Whether its workload is known."""
+
+    def on_mount(self) -> None:
+        """Follow the live process."""
+        self.watch(self, "frame", self._follow, init=False)
+
+    def on_unmount(self) -> None:
+        """End the tracer."""
+        self._end()
+
+    def action_what_if(self) -> None:
+        """Turn the controls of the selected process's workload."""
+        if self._begin():
+            self._open_what_if()
+
+    def action_batches(self) -> None:
+        """Explore the batch size of the selected process."""
+        from .screens.explorer import ExplorerScreen
+
+        def left(to: str | None) -> None:
+            if to == "what-if":
+                self._open_what_if()
+            else:
+                self._end()
+
+        if self._begin() and self._exploring is not None:
+            self.push_screen(ExplorerScreen(self._exploring), left)
+
+    def _open_what_if(self) -> None:
+        from .screens.whatif import WhatIfScreen
+
+        if self._exploring is not None:
+            self.push_screen(WhatIfScreen(self._exploring), lambda _: self._end())
+
+    def _begin(self) -> bool:
+        """Make an exploration; False while there is nothing on the screen, or one is open."""
+        frame = self.frame
+        if frame is None or self._exploring is not None:
+            return False
+        from .exploring import Exploring
+        from .stand_in import MODEL, stand_in, why_not_live
+
+        workload, others_bytes, where = stand_in(frame)
+        exploring = self._exploring = Exploring(self, workload)
+        exploring.begin(workload, others_bytes=others_bytes)
+        why = why_not_live(frame)
+        if why or frame.process is None or frame.torch_device is None:
+            exploring.say(f"{why}: this is {MODEL}{where}")
+            exploring.start()
+        else:
+            self._followed, self._is_rebuilt = (frame.process.key, frame.torch_device), False
+            self._follow(frame)
+        return True
+
+    def _end(self) -> None:
+        self._followed = None
+        if self._exploring is not None:
+            self._exploring.close()
+            self._exploring = None
+
+    def _follow(self, frame: Frame | None) -> None:
+        """Take the live process's workload as soon as it is known, and its peaks as they come."""
+        exploring = self._exploring
+        if exploring is None or frame is None or self._followed is None:
+            return
+        from .stand_in import MODEL, others_bytes
+
+        key, torch_device = self._followed
+        process = frame.fleet.process(key)
+        observed = frame.fleet.observed.get((key, torch_device), ())
+        if self._is_rebuilt:
+            exploring.observe(observed)
+            return
+        if process is None or frame.predict is None:
+            return
+        prediction = frame.predict(process, torch_device, frame.fleet)
+        who = f"process {process.pid}"
+        if prediction is None or (prediction.expecting is None and prediction.problem):
+            why = prediction.problem if prediction else "its memory is not explained"
+            self._give_up(exploring, f"{who} cannot be explored: {why}; this is {MODEL}")
+        elif prediction.expecting is None:
+            exploring.say(f"{who} is being rebuilt: {prediction.progress}; this is {MODEL}")
+        elif (workload := prediction.expecting.workload) is None:
+            why = "cannot be rebuilt here, it is predicted by a line (pane 8)"
+            self._give_up(exploring, f"{who} {why}; this is {MODEL}")
+        else:
+            self._is_rebuilt = True
+            exploring.begin(
+                workload,
+                live=f"pid {process.pid} {torch_device}",
+                others_bytes=others_bytes(frame, process, torch_device, workload),
+                observed=observed,
+            )
+            exploring.say("")
+
+    def _give_up(self, exploring: Exploring, why: str) -> None:
+        self._followed = None
+        exploring.say(why)
+        exploring.start()
