@@ -35,7 +35,7 @@ _FP8_CAPABILITY: Final = (8, 9)
 _FLASH_CAPABILITY: Final = (8, 0)
 _HEAD_SIZES: Final = ("head_dim", "d_kv", "qk_nope_head_dim")
 """Of models whose heads need not divide the hidden size."""
-_GENERATING: Final = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+GENERATING: Final = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
 def need(holds: bool, message: str) -> None:
@@ -127,7 +127,7 @@ def _mode(workload: Workload) -> None:
     zero = workload.parallel.zero
     need(zero in (0, 3), f"--zero {zero} divides nothing of inference; 3 divides the weights")
     kind = workload.model.auto_class
-    if workload.model.config is not None and kind not in _GENERATING:
+    if workload.model.config is not None and kind not in GENERATING:
         need(not workload.new_tokens, f"--new-tokens: {workload.model.name} generates no tokens")
     if workload.kv_dtype is not None:
         need(workload.new_tokens > 0, "--kv-dtype: there is no KV cache without --new-tokens")
@@ -237,7 +237,7 @@ def _loss(workload: Workload) -> None:
     if not workload.chunked_loss or workload.model.config is None:
         return
     need(
-        workload.model.auto_class in _GENERATING,
+        workload.model.auto_class in GENERATING,
         f"--chunked-loss is for language models; {workload.model.name} has no logits over words",
     )
 

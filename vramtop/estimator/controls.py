@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..core.units import format_bytes
 from .catalog import gpus, models, short_name
-from .checks import FOREACH, FUSED, STACK_OPTIMIZERS
+from .checks import FOREACH, FUSED, GENERATING, STACK_OPTIMIZERS
 from .config_numbers import is_image_model, longest_sequence
 from .judge import MOST_BATCH
 from .strategies import GPU_COUNTS, name_of, strategies, with_gpus
@@ -95,6 +95,8 @@ def _models(workload: Workload, home: Workload) -> tuple[Model, ...]:
 def _put_model(workload: Workload, model: Model) -> Workload:
     """Another model: of the old one's sequence and layout what it can have."""
     config = model.config or {}
+    has_words = model.config is None or model.auto_class in GENERATING
+    new_tokens = workload.new_tokens if has_words else 0
     if is_image_model(config):
         sequence = 1
     else:
@@ -102,14 +104,15 @@ def _put_model(workload: Workload, model: Model) -> Workload:
         sequence = _USUAL_SEQUENCE if was_image else workload.sequence
         most = longest_sequence(config)
         if most is not None:
-            sequence = max(min(sequence, most - workload.new_tokens), 1)
-    is_text = model.auto_class in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+            sequence = max(min(sequence, most - new_tokens), 1)
     lora = workload.lora
     changed = dataclasses.replace(
         workload,
         model=model,
         sequence=sequence,
-        chunked_loss=workload.chunked_loss and is_text,
+        new_tokens=new_tokens,
+        kv_dtype=workload.kv_dtype if new_tokens else None,
+        chunked_loss=workload.chunked_loss and has_words,
         # Module names are a model's own.
         lora=None if lora is None else dataclasses.replace(lora, targets=()),
     )
