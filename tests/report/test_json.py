@@ -36,6 +36,26 @@ PROBE = {
     "model",
     "devices",
 }
+MODEL = {
+    "class",
+    "parameters",
+    "trainable_parameters",
+    "parameters_by_dtype",
+    "trainable_by_dtype",
+    "tensors",
+    "trainable_tensors",
+    "arguments",
+    "batch_shapes",
+    "training",
+    "autocast",
+    "attention",
+    "checkpointing",
+    "lora",
+    "wrappers",
+    "quantized",
+    "hf_config",
+}
+OPTIMIZER = {"class", "module", "steps", "defaults", "parameters", "state_by_dtype"}
 ALLOCATOR = {"allocated_bytes", "reserved_bytes", "peak_allocated_bytes", "peak_reserved_bytes"}
 BREAKDOWN = {
     "parameter_bytes",
@@ -73,10 +93,13 @@ def test_the_promised_names_are_there():
     streaming = [p["probe"] for p in shown["processes"] if p["probe"]["state"] == "streaming"]
     assert streaming
     for probe in streaming:
-        assert set(probe["model"]) >= {"class", "parameters", "trainable_parameters"}
+        assert set(probe["model"]) >= MODEL
+        for optimizer in probe["optimizers"]:
+            assert set(optimizer) >= OPTIMIZER
         for device in probe["devices"]:
             assert set(device["allocator"]) >= ALLOCATOR
             assert set(device["breakdown"]) >= BREAKDOWN
+            assert device["boundary"] in {"forward", "zero_grad"}
 
 
 def test_unknown_is_null_and_everything_else_a_number():
@@ -109,7 +132,7 @@ def tensor_bytes(breakdown):
 
 def test_phases_peak_and_modules_stand_beside_the_breakdown():
     for device in [*probe_devices("training"), *probe_devices("nogpu")]:
-        assert set(device["detail"]) == {"at", "step", "notes"}
+        assert set(device["detail"]) == {"at", "step", "batch_shapes", "notes"}
         assert [phase["name"] for phase in device["phases"]] == [
             "forward",
             "backward",

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vramtop.core.memory import Block, Breakdown, Detail, ModuleUse, Peak, Phase, Stage
+from vramtop.core.model import ModelInfo, OptimizerInfo
 from vramtop.errors import ProtocolError
-from vramtop.sources import decode
+from vramtop.sources import decode, decode_job
 
 
 def test_a_detail_in_full() -> None:
@@ -53,6 +54,7 @@ def test_a_detail_in_full() -> None:
         "peak": {"phase": "forward", "module": None, "total_bytes": 30, "breakdown": held},
         "modules": [["h.0", "Block", 1, 2]],
         "notes": ["a note"],
+        "batch_shapes": [[8, 16], []],
         "from the future": 1,
     }
     assert decode.detail(message) == (
@@ -64,8 +66,83 @@ def test_a_detail_in_full() -> None:
             peak=Peak("forward", None, 30, expected),
             modules=(ModuleUse("h.0", "Block", 1, 2),),
             notes=("a note",),
+            batch_shapes=((8, 16), ()),
         ),
     )
+
+
+def test_a_job_in_full() -> None:
+    model = {
+        "class": "GPT2LMHeadModel",
+        "parameters": 7,
+        "trainable_parameters": 3,
+        "parameters_by_dtype": {"uint8": 4, "float32": 3},
+        "trainable_by_dtype": {"float32": 3},
+        "tensors": 2,
+        "trainable_tensors": 1,
+        "hf_config": {"model_type": "gpt2"},
+        "attention": "sdpa",
+        "checkpointing": True,
+        "quantized": "Params4bit",
+        "lora": {"rank": 8, "targets": ["c_attn"], "dropout": 0.5, "of tomorrow": 1},
+        "wrappers": ["DistributedDataParallel", "OptimizedModule"],
+        "arguments": ["0", "labels"],
+        "batch_shapes": [[4, 8], [4]],
+        "training": False,
+        "autocast": "bfloat16",
+        "from the future": {},
+    }
+    assert decode_job.models({"models": [model]}) == (
+        ModelInfo(
+            class_name="GPT2LMHeadModel",
+            parameters=7,
+            trainable_parameters=3,
+            parameters_by_dtype={"uint8": 4, "float32": 3},
+            batch_shapes=((4, 8), (4,)),
+            hf_config={"model_type": "gpt2"},
+            trainable_by_dtype={"float32": 3},
+            tensors=2,
+            trainable_tensors=1,
+            arguments=("0", "labels"),
+            training=False,
+            autocast="bfloat16",
+            attention="sdpa",
+            checkpointing=True,
+            lora={"rank": 8, "targets": ["c_attn"], "dropout": 0.5},
+            wrappers=("DistributedDataParallel", "OptimizedModule"),
+            quantized="Params4bit",
+        ),
+    )
+    optimizer = {
+        "class": "AdamW",
+        "module": "torch.optim.adamw",
+        "steps": 4,
+        "defaults": {"lr": 0.1},
+        "parameters": 3,
+        "state_by_dtype": {"float32": 6},
+    }
+    assert decode_job.optimizers({"optimizers": [optimizer]}) == (
+        OptimizerInfo("AdamW", 4, {"lr": 0.1}, "torch.optim.adamw", {"float32": 6}, 3),
+    )
+
+
+def test_a_probe_from_before_these_fields() -> None:
+    model = {"class": "Net", "parameters": 7, "trainable_parameters": 3}
+    model |= {"parameters_by_dtype": {"float32": 7}, "batch_shapes": [[2]], "hf_config": None}
+    assert decode_job.models({"models": [model]}) == (
+        ModelInfo("Net", 7, 3, {"float32": 7}, batch_shapes=((2,),)),
+    )
+    optimizer = {"class": "SGD", "steps": 1, "defaults": {}}
+    assert decode_job.optimizers({"optimizers": [optimizer]}) == (OptimizerInfo("SGD", 1, {}),)
+    (device,) = decode.devices({"devices": [{"device": "cpu"}]})
+    assert device.boundary is None
+    assert decode.detail({"at": 1, "device": "cpu"})[1].batch_shapes == ()
+
+
+def test_every_tensor_of_a_batch_has_a_name_or_none_has() -> None:
+    model = {"parameters": 1, "trainable_parameters": 1, "batch_shapes": [[2], [3]]}
+    with pytest.raises(ProtocolError, match="of one length"):
+        decode_job.models({"models": [{**model, "arguments": ["ids"]}]})
 
 
 def test_a_category_that_is_not_known_here_is_none() -> None:
@@ -107,7 +184,32 @@ GOOD = {
         "peak": {"phase": "step", "module": "", "total_bytes": 6, "breakdown": BREAKDOWN},
         "modules": [["h", "Block", 1, 2]],
         "notes": ["a note"],
+        "batch_shapes": [[2, 3]],
     },
+    decode_job.models: {
+        "models": [
+            {
+                "class": "Net",
+                "parameters": 1,
+                "trainable_parameters": 1,
+                "trainable_by_dtype": {"float32": 1},
+                "tensors": 1,
+                "arguments": ["0"],
+                "batch_shapes": [[2, 3]],
+                "training": True,
+                "autocast": "float16",
+                "lora": {"rank": 1, "targets": ["q"], "dropout": 0.1},
+                "wrappers": ["FSDPModule"],
+                "quantized": None,
+            }
+        ]
+    },
+    decode_job.optimizers: {
+        "optimizers": [
+            {"class": "SGD", "module": "m", "parameters": 1, "state_by_dtype": {"float32": 1}}
+        ]
+    },
+    decode.devices: {"devices": [{"device": "cpu", "boundary": "step", "breakdown": BREAKDOWN}]},
     decode.segments: {
         "device": "cpu",
         "at": 1.0,

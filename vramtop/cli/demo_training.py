@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 VOCABULARY = 8192
@@ -69,8 +68,7 @@ def train(device: str, steps: int | None, print_every: int) -> None:
     for step in itertools.count(1):
         started = time.perf_counter()
         tokens = batch(size, device)
-        logits = model(input_ids=tokens).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        loss = model(input_ids=tokens, labels=tokens).loss
         # Here, so that the gradients are there to be seen for most of the step.
         optimizer.zero_grad()
         loss.backward()

@@ -90,10 +90,16 @@ class Ledger:
             del dead[:count]
 
     def outlived_backward(self) -> None:
-        """A backward has ended: what it made and is still there is a gradient."""
+        """A backward has ended: what it made and is still there is a gradient, as it seems."""
         for index in self.live.values():
             if self.kinds[index] == DETAIL:
                 self.kinds[index] = GRADIENT
+
+    def confirm_gradients(self, records: set[int]) -> None:
+        """No others are: what else has outlived a backward is the gradient of no parameter."""
+        for index in self.live.values():
+            if self.kinds[index] == GRADIENT and index not in records:
+                self.kinds[index] = DETAIL
 
     def resized(self) -> None:
         """Notice which of ``may_resize`` have been emptied, or are full again."""

@@ -75,6 +75,8 @@ class Recording:
         self._allocated: dict[Boundary, dict[str, int]] = {}
         """Bytes by torch device that the allocator gave out as of each boundary."""
         self._parameters: dict[int, Any] = {}
+        self._gradients: set[int] = set()
+        """Records of the parameters' gradients, as of the last walk before a step."""
         self._modules = ModuleStack(self._runs, self._outermost)
         self._add_root = add_root
         self._paths = _paths(roots)
@@ -140,7 +142,10 @@ class Recording:
 
     def step_begins(self, boundary: Boundary) -> None:
         """An optimizer's step begins, outside backward: what is a gradient can be seen now."""
+        self._gradients = set()
         self._walk()
+        if self._gradients:  # where several threads train one model, none is looked at
+            self.recorder.ledger.confirm_gradients(self._gradients)
         self._reached(boundary)
         self.recorder.enter(STEP, IN_STEP)
 
@@ -204,6 +209,8 @@ class Recording:
             record = ledger.add_before(storage, key, kind, holder)
         else:
             ledger.kinds[record] = kind
+        if kind == GRADIENT and record is not None:
+            self._gradients.add(record)
         if kind == PARAMETER and record is not None and holder is not None:
             self._parameters[record] = holder
 

@@ -60,7 +60,8 @@ def lora(model: Any) -> dict[str, Any] | None:
     if type(rank) is not int:
         return None
     if targets is not None and type(targets) in (set, list, tuple):
-        names = sorted(name for name in targets if type(name) is str)
+        # Those of "all-linear" are whole paths, each layer's.
+        names = sorted({name.rpartition(".")[2] for name in targets if type(name) is str})
     else:
         names = [targets] if type(targets) is str else []
     dropout = settings.get("lora_dropout")

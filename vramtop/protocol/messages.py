@@ -74,10 +74,11 @@ Parameters and state are counted in elements, each tensor once; of what ``fully_
 the whole is counted, of a FullyShardedDataParallel the local shard. ``state_by_dtype`` is without
 tensors of one element. ``arguments`` are the names of the tensors in ``batch_shapes``: "0" is a
 positional one, "0.input_ids" and "features.1" are members of a container. ``class`` and
-``hf_config`` are those of the model that adapters were put into. ``boundary`` is the phase that had
-ended last when the rows of ``breakdown`` were told apart, by the names of the phases in ``detail``;
-null while that is not known. ``step`` is the largest step count over the optimizers (one optimizer
-per parameter is one step), null before any.
+``hf_config`` are those of the model that adapters were put into, ``targets`` the last parts of the
+names of its modules. ``boundary`` is the phase that had ended last when the rows of ``breakdown``
+were told apart, by the names of the phases in ``detail``; null while that is not known. ``step``
+is the largest step count over the optimizers (one optimizer per parameter is one step), null
+before any.
 """
 
 from __future__ import annotations

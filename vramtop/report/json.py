@@ -14,6 +14,7 @@ from ..core.model import (
     Host,
     MigDevice,
     ModelInfo,
+    OptimizerInfo,
     ProbeDevice,
     Process,
     Snapshot,
@@ -135,10 +136,7 @@ def _probe(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:
         "detail": probe.detail,
         "model": models[0] if models else None,
         "models": models,
-        "optimizers": [
-            {"class": o.class_name, "steps": o.steps, "defaults": o.defaults}
-            for o in probe.optimizers
-        ],
+        "optimizers": [_optimizer(optimizer) for optimizer in probe.optimizers],
         "devices": [
             _probe_device(part, device_memory(devices, part, process)) for part in probe.devices
         ],
@@ -152,8 +150,30 @@ def _model(model: ModelInfo) -> dict[str, Any]:
         "parameters": model.parameters,
         "trainable_parameters": model.trainable_parameters,
         "parameters_by_dtype": model.parameters_by_dtype,
+        "trainable_by_dtype": model.trainable_by_dtype,
+        "tensors": model.tensors,
+        "trainable_tensors": model.trainable_tensors,
+        "arguments": list(model.arguments),
         "batch_shapes": [list(shape) for shape in model.batch_shapes],
+        "training": model.training,
+        "autocast": model.autocast,
+        "attention": model.attention,
+        "checkpointing": model.checkpointing,
+        "lora": model.lora,
+        "wrappers": list(model.wrappers),
+        "quantized": model.quantized,
         "hf_config": model.hf_config,
+    }
+
+
+def _optimizer(optimizer: OptimizerInfo) -> dict[str, Any]:
+    return {
+        "class": optimizer.class_name,
+        "module": optimizer.module or None,
+        "steps": optimizer.steps,
+        "defaults": optimizer.defaults,
+        "parameters": optimizer.parameters,
+        "state_by_dtype": optimizer.state_by_dtype,
     }
 
 
@@ -165,6 +185,7 @@ def _probe_device(device: ProbeDevice, memory: DeviceMemory | None) -> dict[str,
         "uuid": device.uuid,
         "allocator": None if device.allocator is None else _allocator(device.allocator),
         "breakdown": None if device.breakdown is None else breakdown_object(device.breakdown),
+        "boundary": device.boundary,
         **detail_object(detail, _time(detail.at) if detail else None),
         "segments": segments_object(segments, _time(segments.at), free_bytes) if segments else None,
         "stages": [stage_object(stage) for stage in device.stages],

@@ -20,7 +20,12 @@ def detail_object(detail: Detail | None, at: str | None) -> dict[str, Any]:
     if detail is None:
         return {"detail": None, "phases": [], "peak": None, "modules": []}
     return {
-        "detail": {"at": at, "step": detail.step, "notes": list(detail.notes)},
+        "detail": {
+            "at": at,
+            "step": detail.step,
+            "batch_shapes": [list(shape) for shape in detail.batch_shapes],
+            "notes": list(detail.notes),
+        },
         "phases": [_phase(phase) for phase in detail.phases],
         "peak": None if detail.peak is None else _peak(detail.peak),
         "modules": [

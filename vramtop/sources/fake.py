@@ -16,17 +16,17 @@ from ..core.model import (
     HistoryPoint,
     Host,
     MigDevice,
-    ModelInfo,
-    OptimizerInfo,
     Probe,
     ProbeDevice,
     Problem,
     Process,
     Snapshot,
 )
+from .fake_job import model, optimizer
 from .fake_memory import (
     HISTORY_S,
     RESERVED_SCALES,
+    boundary_at,
     cpu_breakdown,
     detail,
     gpu_breakdown,
@@ -230,6 +230,7 @@ def _nogpu(start_s: float, now: float, period_s: float) -> Snapshot:
                     breakdown,
                     detail=detail(start_s, now, 100 * _MIB),
                     stages=stages(start_s, now, 100 * _MIB),
+                    boundary=boundary_at(start_s, now),
                 ),
             ),
             _history("cpu", start_s, now, cpu_breakdown),
@@ -277,6 +278,7 @@ def _job(start_s: float, now: float, uuid: str, *, scale_bytes: int, rank: int |
         detail=detail(start_s, now, scale_bytes),
         segments=segments,
         stages=stages(start_s, now, scale_bytes),
+        boundary=boundary_at(start_s, now),
     )
     return _probe(start_s, now, rank, (part,), history)
 
@@ -289,13 +291,6 @@ def _probe(
     history: dict[str, tuple[HistoryPoint, ...]] | None = None,
 ) -> Probe:
     step = step_at(start_s, now)
-    model = ModelInfo(
-        class_name="GPT2LMHeadModel",
-        parameters=354_823_168,
-        trainable_parameters=354_823_168,
-        parameters_by_dtype={"float32": 354_823_168},
-        batch_shapes=((8, 1024),),
-    )
     return Probe(
         state="streaming",
         at=now,
@@ -308,8 +303,8 @@ def _probe(
         step=step,
         steps_per_s=3.2 + 0.1 * math.sin(now / 7),
         overhead_percent=0.12,
-        models=(model,),
-        optimizers=(OptimizerInfo("AdamW", step, {"lr": 3e-4}),),
+        models=(model(is_rank=rank is not None),),
+        optimizers=(optimizer(step),),
         devices=devices,
         history=history,
         detail="ready",

@@ -19,12 +19,15 @@ from ..core.memory import (
     SegmentMap,
     Stage,
 )
+from .fake_job import BATCH_SHAPES
 
 HISTORY_S: Final = 120
 """How long the made-up training has run when the first snapshot is taken."""
 RESERVED_SCALES: Final = 10
 """What the allocator holds, in scales: never less than a training needs at its peak."""
 _STEPS_PER_S: Final = 3.2
+_CYCLE_S: Final = 11.0
+_BACKWARD_FROM: Final = 0.7
 _MIB: Final = 1 << 20
 _GRAIN: Final = 2 * _MIB
 _LAYERS: Final = 12
@@ -94,6 +97,7 @@ def detail(start_s: float, now: float, scale_bytes: int) -> Detail:
         peak=Peak("backward", "transformer.h.11.mlp", at_peak.tensor_bytes, at_peak),
         modules=tuple(_modules(scale_bytes, activation)),
         notes=("inside a compiled region modules cannot be told apart",),
+        batch_shapes=BATCH_SHAPES,
     )
 
 
@@ -140,15 +144,24 @@ def stages(start_s: float, now: float, scale_bytes: int) -> tuple[Stage, ...]:
     )
 
 
+def boundary_at(start_s: float, now: float) -> str:
+    """The phase that has ended last."""
+    return "forward" if _in_cycle(start_s, now) > _BACKWARD_FROM else "zero_grad"
+
+
+def _in_cycle(start_s: float, now: float) -> float:
+    return (now - start_s + HISTORY_S) % _CYCLE_S / _CYCLE_S
+
+
 def _tensors(start_s: float, now: float, scale_bytes: int) -> dict[str, int]:
-    """Bytes by category, a sawtooth of 11 s.
+    """Bytes by category, a sawtooth.
 
     Gradients are freed when activations begin to rise; the optimizer's state appears with its
     first step, 100 s before the first snapshot.
     """
     age_s = now - start_s + HISTORY_S
-    phase = age_s % 11.0 / 11.0
-    is_backward = phase > 0.7
+    phase = _in_cycle(start_s, now)
+    is_backward = phase > _BACKWARD_FROM
     moving = _whole(4.5 * scale_bytes * (phase if not is_backward else (1 - phase) * 7 / 3))
     sizes = {
         "parameter": scale_bytes,

@@ -10,7 +10,7 @@ from ...core.breakdowns import category_label
 from ...core.devices import device_places
 from ...core.fleet import ProcessKey
 from ...core.memory import CATEGORIES
-from ...core.model import ProbeDevice, Process
+from ...core.model import ModelInfo, OptimizerInfo, ProbeDevice, Process
 from ...core.phases import peak_sentence, phase_rows
 from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
 from ..frame import Frame
@@ -99,21 +99,53 @@ def _probe_facts(process: Process) -> list[tuple[str, str]]:
     if probe.problem:
         facts.append(("problem", probe.problem))
     for model in probe.models:
-        types = ", ".join(f"{count:,} {name}" for name, count in model.parameters_by_dtype.items())
-        facts.append(
-            ("model", f"{model.class_name}, {model.trainable_parameters:,} parameters trained")
-        )
-        facts.append(("", types or f"{model.parameters:,} parameters"))
-        if model.batch_shapes:
-            facts.append(
-                ("last batch", " ".join("×".join(map(str, s)) for s in model.batch_shapes))
-            )
+        facts += _model_facts(model)
     for optimizer in probe.optimizers:
-        chosen = ", ".join(f"{name}={value}" for name, value in optimizer.defaults.items())
-        facts.append(("optimizer", optimizer.class_name))
-        if chosen:
-            facts.append(("", chosen))
+        facts += _optimizer_facts(optimizer)
     return facts
+
+
+def _model_facts(model: ModelInfo) -> list[tuple[str, str]]:
+    types = _elements(model.parameters_by_dtype)
+    facts = [
+        ("model", f"{model.class_name}, {model.trainable_parameters:,} parameters trained"),
+        ("", types or f"{model.parameters:,} parameters"),
+    ]
+    traits = [f"in {name}" for name in model.wrappers]
+    if model.lora is not None:
+        targets = ", ".join(model.lora["targets"])
+        traits.append(f"LoRA of rank {model.lora['rank']} on {targets or 'no module'}")
+    if model.quantized is not None:
+        traits.append(f"quantised ({model.quantized})")
+    if model.attention is not None:
+        traits.append(f"{model.attention} attention")
+    if model.checkpointing:
+        traits.append("gradient checkpointing")
+    if model.autocast is not None:
+        traits.append(f"autocast to {model.autocast}")
+    if traits:
+        facts.append(("", "; ".join(traits)))
+    if model.batch_shapes:
+        shapes = ["×".join(map(str, shape)) for shape in model.batch_shapes]
+        named = [f"{name} " if not name.isdigit() else "" for name in model.arguments]
+        names = named or [""] * len(shapes)
+        batch = ", ".join(name + shape for name, shape in zip(names, shapes, strict=False))
+        facts.append(("last batch", batch))
+    return facts
+
+
+def _optimizer_facts(optimizer: OptimizerInfo) -> list[tuple[str, str]]:
+    facts = [("optimizer", optimizer.class_name)]
+    chosen = ", ".join(f"{name}={value}" for name, value in optimizer.defaults.items())
+    if chosen:
+        facts.append(("", chosen))
+    if optimizer.state_by_dtype:
+        facts.append(("", f"state of {_elements(optimizer.state_by_dtype)}"))
+    return facts
+
+
+def _elements(by_dtype: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in by_dtype.items())
 
 
 def _device_lines(frame: Frame, part: ProbeDevice, width: int) -> list[Strip]:
