@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from .area import stacked_area
 from .blocks import Run
+from .scale import nice_top
 
 BEYOND: Final = "beyond"
 """Key of the hatching where nothing runs."""
@@ -24,6 +25,11 @@ AHEAD: Final = "ahead"
 OOM: Final = " OOM "
 
 
+_MOST_OVER: Final = 1.6
+"""Of the ceiling: how far up a picture goes at most."""
+_LEAST_OVER: Final = 1.15
+_LOW: Final = 0.25
+"""Curves that stay below this share of the ceiling get a scale of their own."""
 _TONES: Final = {
     "": "text",
     BEYOND: "error",
@@ -103,6 +109,13 @@ def curve(
     return rows
 
 
+def scale(largest: float, ceiling: float | None, has_cliff: bool) -> tuple[float, float | None]:
+    """The upper edge for bytes up to ``largest``, and the ceiling where it is in the picture."""
+    if ceiling is None or (not has_cliff and largest < _LOW * ceiling):
+        return float(nice_top(largest * 1.05)), None
+    return min(max(largest * 1.02, ceiling * _LEAST_OVER), ceiling * _MOST_OVER), ceiling
+
+
 def row_of(value: float, height: int, top: float) -> int:
     """The row, from the top, in which a value lies."""
     if top <= 0:
@@ -131,7 +144,7 @@ def _beyond(is_held: bool, at_limit: bool, ascii: bool) -> Dot:  # noqa: A002
     if at_limit:
         return Dot("=" if ascii else "━", LIMIT)
     if is_held:
-        return Dot("%" if ascii else "▒", OVER)
+        return Dot("X" if ascii else "╳", OVER)
     return Dot("/" if ascii else "╱", BEYOND)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ..core.units import format_bytes
+from .accumulation import Accumulation
 from .config_numbers import is_image_model
 from .controls import short_device
 from .fall import Fall
@@ -80,6 +82,17 @@ def room_words(sweep: Sweep, batch: int, footprint: Footprint) -> str:
     if sweep.is_beyond(batch):
         return f"of {usable}, and yet a request finds no piece that is large enough"
     return f"{format_bytes(left)} of {usable} left"
+
+
+def effective_words(ways: Sequence[Accumulation], width: int) -> str:
+    """The effective batches that are offered, as many as ``width`` characters have room for."""
+    text = ""
+    for way in ways:
+        longer = f"{text} · {way.factors}" if text else str(way)
+        if len(longer) > width:
+            break
+        text = longer
+    return text
 
 
 def fall_words(fall: Fall) -> str:

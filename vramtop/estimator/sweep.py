@@ -86,6 +86,12 @@ class Sweep:
         """The first column of a batch; of those that share one, that one."""
         return min(-(-(batch - 1) * width // self.last), width - 1)
 
+    def middle_of(self, batch: int, width: int) -> int:
+        """The middle one of a batch's columns."""
+        first = self.column_of(batch, width)
+        behind = self.column_of(batch + 1, width) if batch < self.last else width
+        return min(first + max(behind - first, 1) // 2, width - 1)
+
     def at(self, batch: int) -> Footprint:
         """Everything about a batch in microseconds; between the knots only its total is exact."""
         if not self.knots:

@@ -29,6 +29,7 @@ _METHODS: Final = {
     "trace": "traced: the real modules on fake tensors, replayed by the allocator's rules",
     "closed-form": "closed form: formulas, no module was run",
     "seed": "seed: rules of thumb, for comparison only",
+    "fitted": "fitted: the process's own figures, and a line through the peaks that were seen",
 }
 _PHASES: Final = {
     "load": "while the model is loaded",
@@ -64,12 +65,12 @@ def render(
 def _lines(
     estimate: Estimate, look: Look, took_s: float | None, true: Footprint | None
 ) -> Iterator[Line]:
-    yield from _title(estimate.workload, look)
+    yield from title_lines(estimate.workload, look)
     yield ()
     yield from _bar(estimate, look)
     yield from _components(estimate, look, true)
     yield ()
-    yield from _totals(estimate, look)
+    yield from total_lines(estimate, look)
     yield ()
     yield from _phases(estimate, look)
     if len(estimate.curve) > 2:
@@ -88,7 +89,8 @@ def _lines(
     yield from _wrapped(_METHODS[estimate.footprint.method] + took, look, "dim")
 
 
-def _title(workload: Workload, look: Look) -> Iterator[Line]:
+def title_lines(workload: Workload, look: Look) -> Iterator[Line]:
+    """The model, and what is done with it."""
     yield (Span(workload.model.name[: look.width], "strong"),)
     each = f"{workload.sequence:,} tokens"
     if is_image_model(workload.model.config or {}):
@@ -167,7 +169,8 @@ def _components(estimate: Estimate, look: Look, true: Footprint | None) -> Itera
         yield (*left, Span(" " * (50 - length)), *right)
 
 
-def _totals(estimate: Estimate, look: Look) -> Iterator[Line]:
+def total_lines(estimate: Estimate, look: Look) -> Iterator[Line]:
+    """The three totals, the verdict and the largest micro-batch."""
     footprint, device = estimate.footprint, estimate.device
     sure = estimate.uncertainty
     spans = f"{format_bytes(sure.low_bytes)} to {format_bytes(sure.high_bytes)}"

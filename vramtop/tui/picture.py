@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..estimator.result import Footprint
 from ..estimator.sweep import Sweep
 from .exploration import Exploration
-from .explored import Explored, Place
+from ..estimator.explored import Explored, Place
 from .scene import Scene
 from .theme import Ink
 

@@ -15,7 +15,7 @@ from textual.timer import Timer
 
 from ...estimator.workload import Workload
 from ..exploration import Exploration
-from ..explored import Explored, Place
+from ...estimator.explored import Explored, Place
 from ..picture import Picture
 from ..scene import Scene, Script, resting, scene, script
 from ..theme import Ink, make_ink

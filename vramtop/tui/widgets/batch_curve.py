@@ -11,13 +11,13 @@ from textual.strip import Strip
 
 from ...core.units import format_bytes
 from ...draw.blocks import part_glyph
-from ...draw.curve import EDGE, Curve, Dot, curve, put, row_of, runs
-from ...draw.scale import byte_ticks, nice_top
+from ...draw.curve import EDGE, Curve, Dot, curve, put, row_of, runs, scale
+from ...draw.scale import byte_ticks
 from ...draw.tones import COMPONENT_TONES
 from ...estimator.explore_words import each_words
 from ...estimator.labels import COMPONENT_LABELS
 from ...estimator.sweep import LAYERS, Sweep
-from ..paint import Piece, line, styled, swatch
+from ..paint import Piece, fit, line, styled, swatch
 from ..picture import Picture
 from ..theme import SEGMENT_POSITIONS
 from .canvas import Canvas
@@ -25,11 +25,6 @@ from .canvas import Canvas
 _AXIS: Final = 10
 _BELOW: Final = 3
 """The axis, its labels, the legend."""
-_MOST_OVER: Final = 1.6
-"""Of the ceiling: how far up the picture goes at most."""
-_LEAST_OVER: Final = 1.15
-_LOW: Final = 0.25
-"""Curves that stay below this share of the ceiling get a scale of their own."""
 TONES: Final = tuple(COMPONENT_TONES.get(name, name) for name in LAYERS)
 GLYPHS: Final = tuple(part_glyph(SEGMENT_POSITIONS[tone]) for tone in TONES)
 _SPIN: Final = "◐◓◑◒"
@@ -93,13 +88,9 @@ class BatchCurve(Canvas):
             self.post_message(self.Moved(self._picture.sweep.batch_of(event.x - _AXIS, width)))
 
 
-def _scale(sweep: Sweep) -> tuple[float, int | None]:
-    """The upper edge, and the ceiling where it is in the picture."""
-    usable = sweep.usable_bytes
+def _scale(sweep: Sweep) -> tuple[float, float | None]:
     most = sweep.at(sweep.last).process_bytes
-    if usable is None or (not sweep.has_cliff and most < _LOW * usable):
-        return float(nice_top(most * 1.05)), None
-    return min(max(most * 1.02, usable * _LEAST_OVER), usable * _MOST_OVER), usable
+    return scale(most, sweep.usable_bytes, sweep.has_cliff)
 
 
 def _dots(picture: Picture, width: int, height: int, *, climbing: bool) -> list[list[Dot]]:
@@ -108,7 +99,7 @@ def _dots(picture: Picture, width: int, height: int, *, climbing: bool) -> list[
     batches = [sweep.batch_of(column, width) for column in range(width)]
     layers = {batch: sweep.layers(batch) for batch in dict.fromkeys(batches)}
     beyond = next((x for x, batch in enumerate(batches) if sweep.is_beyond(batch)), None)
-    cursor = _middle(sweep, picture.batch, width)
+    cursor = sweep.middle_of(picture.batch, width)
     drawn = Curve(
         [layers[batch] for batch in batches],
         TONES,
@@ -121,21 +112,14 @@ def _dots(picture: Picture, width: int, height: int, *, climbing: bool) -> list[
     )
     dots = curve(drawn, height)
     for seen in sweep.seen(picture.exploration.observed):
-        x = _middle(sweep, seen.batch, width)
+        x = sweep.middle_of(seen.batch, width)
         glyph = "●" if seen.same_sequence else "○"
         put(dots, row_of(seen.process_bytes, height, top), x, glyph, "text")
     home = picture.explored.workload
     if picture.place.sequence == home.sequence and home.batch <= sweep.last:
         y = row_of(sweep.at(home.batch).process_bytes, height, top)
-        put(dots, y, _middle(sweep, home.batch, width), "◆", "text")
+        put(dots, y, sweep.middle_of(home.batch, width), "◆", "text")
     return dots
-
-
-def _middle(sweep: Sweep, batch: int, width: int) -> int:
-    """The middle one of a batch's columns."""
-    first = sweep.column_of(batch, width)
-    behind = sweep.column_of(batch + 1, width) if batch < sweep.last else width
-    return min(first + max(behind - first, 1) // 2, width - 1)
 
 
 def _with_fall(picture: Picture, dots: list[list[Dot]], top: float) -> list[list[Dot]]:
@@ -175,6 +159,9 @@ def _with_fall(picture: Picture, dots: list[list[Dot]], top: float) -> list[list
 
 def _title(picture: Picture, width: int) -> Strip:
     ink, sweep = picture.ink, picture.sweep
+    if picture.exploration.notice:
+        notice = fit(f" {picture.exploration.notice}", width)
+        return line([(notice, ink("warn"))], width, ink("dim"))
     text = f"process memory over the micro-batch, {each_words(sweep.workload)}"
     others = picture.exploration.others_bytes
     if others:
@@ -188,7 +175,7 @@ def _title(picture: Picture, width: int) -> Strip:
 
 
 def _plot(
-    picture: Picture, dots: list[list[Dot]], top: float, ceiling: int | None, width: int
+    picture: Picture, dots: list[list[Dot]], top: float, ceiling: float | None, width: int
 ) -> list[Strip]:
     ink, height = picture.ink, len(dots)
     labels: dict[int, str] = {}
@@ -199,7 +186,7 @@ def _plot(
         limit = row_of(ceiling, height, top)
         for y in (limit - 1, limit + 1):
             labels.pop(y, None)
-        labels[limit] = format_bytes(ceiling)
+        labels[limit] = format_bytes(int(ceiling))
     strips = []
     for y, row in enumerate(dots):
         tone = "warn" if y == limit else "dim"
@@ -215,7 +202,7 @@ def _plot(
 def _axis(picture: Picture, width: int, whole: int) -> list[Strip]:
     """The axis with the cursor on it, and labels below."""
     ink, sweep = picture.ink, picture.sweep
-    cursor = _middle(sweep, picture.batch, width)
+    cursor = sweep.middle_of(picture.batch, width)
     axis: list[Piece] = [
         (" " * (_AXIS - 1) + "└" + "─" * cursor, ink("rule")),
         ("▲", ink("accent", bold=True)),
@@ -234,7 +221,7 @@ def _axis(picture: Picture, width: int, whole: int) -> list[Strip]:
     wanted += [(1, "1", "dim"), (sweep.last, str(sweep.last), "dim")]
     taken: list[tuple[int, int, str, str]] = []
     for batch, label, tone in wanted:
-        start = _middle(sweep, batch, width) - cell_len(label) // 2
+        start = sweep.middle_of(batch, width) - cell_len(label) // 2
         start = min(max(start, 0), width - cell_len(label))
         end = start + cell_len(label)
         if batch <= sweep.last and all(end < a or start > b for a, b, _, _ in taken):

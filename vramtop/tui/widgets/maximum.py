@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from textual.strip import Strip
 
 from ...draw.digits import big_digits
-from ...estimator.accumulation import Accumulation
 from ...estimator.explore_words import (
+    effective_words,
     maximum_digits,
     maximum_words,
     method_words,
@@ -38,6 +37,8 @@ class Maximum(Canvas):
         method = method_words(footprint, sweep.workload.parallel.gpus)
         if exploration.progress:
             method += f", {exploration.progress}"
+        elif exploration.untraced:
+            method += f", {exploration.untraced}"
         sure = sure_words(sweep)
         said: list[tuple[str, str, bool]] = [
             (maximum_words(sweep), "text", True),
@@ -45,7 +46,8 @@ class Maximum(Canvas):
         ]
         ways = picture.explored.accumulations(picture.place)
         room = width - len(digits[0]) - 6
-        said += [(text, "accent", False) for text in _effective(ways, room)]
+        if text := effective_words(ways, room):
+            said.append((text, "accent", False))
         strips: list[Strip] = []
         for y, drawn in enumerate(digits):
             text, its_tone, bold = said[y] if y < len(said) else ("", "dim", False)
@@ -55,14 +57,3 @@ class Maximum(Canvas):
             ]
             strips.append(line(pieces, width, ink("text")))
         self.paint(strips)
-
-
-def _effective(ways: Sequence[Accumulation], width: int) -> list[str]:
-    """The effective batches that are offered, as many as fit into a line."""
-    text = ""
-    for way in ways:
-        longer = f"{text} · {way.factors}" if text else str(way)
-        if len(longer) > width:
-            break
-        text = longer
-    return [text] if text else []

@@ -11,9 +11,9 @@ from textual.strip import Strip
 
 from ...draw.heat import CELL, GLYPHS, heat_row
 from ...estimator.explore_words import VERDICT_TONES
+from ...estimator.explored import Place
 from ...estimator.grid import Grid
 from ...estimator.workload import Workload
-from ..explored import Place
 from ..paint import Piece, fit, line
 from ..picture import Picture
 from .canvas import Canvas

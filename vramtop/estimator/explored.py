@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import UsageError
-from ..estimator.accumulation import Accumulation, accumulations
-from ..estimator.calibrated import calibrated, calibration
-from ..estimator.checks import validate
-from ..estimator.fall import Fall, fall
-from ..estimator.grid import Grid, batch_axis, grid, sequence_axis
-from ..estimator.judge import MOST_BATCH, judge
-from ..estimator.result import Estimate, Footprint, Predictor
-from ..estimator.sweep import Sweep, sweep
-from ..estimator.workload import Workload
+from .accumulation import Accumulation, accumulations
+from .calibrated import calibrated, calibration
+from .checks import validate
+from .fall import Fall, fall
+from .grid import Grid, batch_axis, grid, sequence_axis
+from .judge import MOST_BATCH, judge
+from .result import Estimate, Footprint, Predictor
+from .sweep import Sweep, sweep
+from .workload import Workload
 
 _MOST_SEQUENCES: Final = 10
 """As many as the map has room for at 80 × 24, as rows or as columns."""
