@@ -16,6 +16,7 @@ from .moments import Moment, moments_of
 from .result import ALLOCATED_COMPONENTS, COMPONENTS, Footprint, PhaseUse
 from .shape import Shape
 from .sizes import Sizes, Stage, sizes_of
+from .storages import PROCESS_BYTES
 from .workload import Workload
 
 _SEGMENT_BYTES: Final = 2 << 20
@@ -38,8 +39,11 @@ class _StageMoments:
 class ClosedPredictor:
     """Answers by formula for one workload; see ``result.Predictor``."""
 
-    def __init__(self, workload: Workload) -> None:
-        """Raises UsageError: the model is code, or its family has no formulas."""
+    def __init__(self, workload: Workload, outside_bytes: int | None = None) -> None:
+        """``outside_bytes``: of the process outside the allocator; None: that of its device.
+
+        Raises UsageError: the model is code, or its family has no formulas.
+        """
         model = workload.model
         if model.config is None:
             raise UsageError(
@@ -52,20 +56,24 @@ class ClosedPredictor:
         self.sizes = tuple(sizes_of(workload, shape, stage) for stage in stages)
         self._stages = tuple(_prepared(sizes) for sizes in self.sizes)
         self._peaks = tuple({peak for stage in self._stages for peak in stage.peaks})
-        self._context_bytes = context_bytes(workload.device, workload.parallel.gpus)
+        self._on_cpu = workload.backend == "cpu"
+        if outside_bytes is not None:
+            self._context_bytes = outside_bytes
+        elif self._on_cpu:
+            self._context_bytes = PROCESS_BYTES
+        else:
+            self._context_bytes = context_bytes(workload.device, workload.parallel.gpus)
         self._workload = workload
 
     def at(self, batch: int) -> Footprint:
         """Everything about one batch size: of the fullest stage."""
-        stage = max(
-            self._stages, key=lambda stage: max(base + slope * batch for base, slope in stage.peaks)
-        )
+        stage = self._fullest(batch)
         totals = [base + slope * batch for base, slope in stage.peaks]
         peak = stage.moments[totals.index(max(totals))]
         components = dict.fromkeys(COMPONENTS, 0)
         components |= {name: value.at(batch) for name, value in peak.components.items()}
         allocated = sum(components[name] for name in ALLOCATED_COMPONENTS)
-        reserved = _reserved_bytes(allocated)
+        reserved = self._reserved_bytes(allocated)
         components["cached"] = reserved - allocated
         components["context"] = self._context_bytes
         return Footprint(
@@ -84,7 +92,27 @@ class ClosedPredictor:
     def process_bytes(self, batch: int) -> int:
         """The process's total alone."""
         most = max([base + slope * batch for base, slope in self._peaks])
-        return _reserved_bytes(round(most)) + self._context_bytes
+        return self._reserved_bytes(round(most)) + self._context_bytes
+
+    def with_outside(self, outside_bytes: int) -> ClosedPredictor:
+        """The same, with so much in the process outside the allocator."""
+        return ClosedPredictor(self._workload, outside_bytes)
+
+    def ends(self, batch: int) -> list[tuple[str, dict[str, int]]]:
+        """Every phase of the steady step with bytes by component at its end, in order."""
+        return [
+            (moment.phase, {name: size.at(batch) for name, size in moment.components.items()})
+            for moment in self._fullest(batch).moments
+            if moment.after and moment.phase != "load"
+        ]
+
+    def _fullest(self, batch: int) -> _StageMoments:
+        return max(
+            self._stages, key=lambda stage: max(base + slope * batch for base, slope in stage.peaks)
+        )
+
+    def _reserved_bytes(self, allocated: int) -> int:
+        return allocated if self._on_cpu else _reserved_bytes(allocated)
 
 
 def predictor(workload: Workload) -> ClosedPredictor:
@@ -127,7 +155,7 @@ def _peak_step(workload: Workload, peak: Moment) -> int | None:
 
 
 def _notes(workload: Workload, sizes: Sizes) -> tuple[str, ...]:
-    notes = [_RESERVED_NOTE]
+    notes = [_RESERVED_NOTE] if workload.backend == "cuda" else []
     if sizes.stage != "only":
         notes.append(f"the {sizes.stage} pipeline stage is the fullest")
     if workload.parallel.gpus > 1:

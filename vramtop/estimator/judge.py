@@ -16,18 +16,20 @@ UNCERTAINTY: Final[dict[Method, tuple[float, float]]] = {
     "trace": (-0.05, 0.05),
     "closed-form": (-0.15, 0.15),
     "seed": (-0.30, 2.00),
+    "fitted": (-0.25, 0.25),
 }
 """How far below and above the figure the truth may lie, as shares of the figure.
 
 Of tests.bench.accuracy on 2026-11-21. trace: on one GPU predicted totals were -3.5 to +2.7 % from
 the measured ones, rounded up to 5 %. closed-form: -14.7 % was the worst of Hugging Face's process
 rows. seed: the texts give Llama-7B's activations at -65 % of what is counted (12·h·s·L·bytes·b
-against eager attention), which is 2.9 times.
+against eager attention), which is 2.9 times. fitted: live.fitted.ONE_BATCH_UNCERTAINTY.
 """
 COMPOSED: Final[dict[Method, tuple[float, float]]] = {
     "trace": (-0.15, 0.15),
     "closed-form": (-0.20, 0.45),
     "seed": UNCERTAINTY["seed"],
+    "fitted": UNCERTAINTY["fitted"],
 }
 """The same for several GPUs: rows of FSDP, tensor and pipeline parallelism. trace: -11.9 to +14.5 %
 (Megatron's, of modules that only stand in, +29 %). closed-form: -30 % of Hugging Face's reserved
@@ -52,6 +54,8 @@ _DRIVER_RESERVE_BYTES: Final = {
 torch's out-of-memory messages ("has a total capacity of") in issues of public repositories."""
 _DRIVER_RESERVE_SHARE: Final = 475 / 23034
 """Of cards that nobody has published both figures of: the largest share among those (L4)."""
+HOST_RAM: Final = "host RAM"
+"""The name of the device of a workload whose backend is the CPU: no driver keeps any of it."""
 MOST_BATCH: Final = 1 << 16
 """Nothing is searched beyond it."""
 _CURVE_POINTS: Final = 16
@@ -133,6 +137,8 @@ def on_device(predictor: Predictor, workload: Workload) -> Footprint:
 
 def usable_bytes(device: Device) -> int:
     """What one process can have of a device with nothing else on it."""
+    if device.name == HOST_RAM:
+        return device.total_bytes
     for name, reserve in _DRIVER_RESERVE_BYTES.items():
         if device.name == name or device.name.endswith(" " + name):
             return device.total_bytes - reserve

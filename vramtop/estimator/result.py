@@ -12,7 +12,8 @@ from typing import Final, Literal, Protocol
 
 from .workload import Device, Workload
 
-Method = Literal["trace", "closed-form", "seed"]
+Method = Literal["trace", "closed-form", "seed", "fitted"]
+"""``fitted``: from what a live process was seen to hold; no method that can be asked for."""
 Verdict = Literal["fits", "tight", "oom"]
 COMPONENTS: Final = (
     "parameter",

@@ -14,7 +14,7 @@ from ..workload import Backend
 
 _BLOCK_BYTES: Final[Mapping[Backend, int]] = {"cuda": 512, "cpu": 1}
 """What the probe rounds a storage up to: on CUDA as the caching allocator does (kMinBlockSize in
-c10/cuda/CUDACachingAllocator.cpp). A cuBLAS workspace is no storage: no sampled step tells of it."""
+c10/cuda/CUDACachingAllocator.cpp). cuBLAS's workspaces are no storages and in no sampled step."""
 _LIVE_CATEGORY: Final = {"kv_cache": "activation"}
 
 
