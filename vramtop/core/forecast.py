@@ -2,11 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Final, Literal
+
+from .model import HistoryPoint
+from .trend import Sample, Trend, envelopes, goes_on, is_staircase, trend
+from .units import format_bytes
+
+if TYPE_CHECKING:
+    from .fleet import ObservedPeak
 
 GrowthKind = Literal["leak", "growing-input", "fragmentation", "growth"]
 Confidence = Literal["high", "medium", "low"]
+
+HORIZON_S: Final = 86400.0
+"""Of what is further away than a day nothing is said: no training's growth is known so well."""
+_FIRST_STEPS: Final = 3
+"""By then optimizer states exist and the allocators have what a step needs."""
+_SETTLING_S: Final = 3.0
+"""Arenas, libraries and data loaders fill up for a little longer."""
+_MIN_SPAN_S: Final = 10.0
+_WINDOWS: Final = (6, 12)
+"""Fewest and most windows; each must hold two points and two steps, or it would show a part of a
+step's own rise and fall."""
+_RISES: Final = 0.7
+"""Kendall's tau of an envelope that rises; two jumps reach 0.67."""
+_RISES_ALONE: Final = 0.85
+"""The same where the peaks rise and the floor does not; of at least so many windows:"""
+_MIN_WINDOWS_ALONE: Final = 10
+_MIN_GROWTH: Final = 0.002
+"""Of what was held: less is noise of libraries and of the interpreter."""
+_MIN_GROWTH_BYTES: Final = 2 << 20
+_SAME_SLOPE: Final = 0.5
+"""Floor and peaks rise together if one's slope is at least this part of the other's."""
+_STANDS: Final = 0.2
+"""Of reserved's slope: what is held does not grow if it grows less."""
+_REPEATED: Final = 0.9
+"""The earlier part of the points that must say the same."""
+_QUIET: Final = 0.1
+"""Samples that differ by less than this part of a step's swing are all from one phase of it: read
+once a second, a step of nearly a second seems to rise slowly."""
+_MIN_SIZES: Final = 4
+"""Batches of so many sizes must have been seen, each larger than the one before."""
+_HIGH_WIDTH: Final = 0.25
+_MEDIUM_WIDTH: Final = 0.75
+"""Width of the slope's interval by the slope, up to which the confidence is that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +58,8 @@ class Forecast:
 
     kind: GrowthKind
     """``leak``: what is left between steps grows. ``growing-input``: only the peaks do, and so do
-    the batches. ``fragmentation``: reserved grows and allocated does not."""
+    the batches. ``fragmentation``: reserved grows and allocated does not. ``growth``: the peaks
+    grow, for whatever reason."""
     bytes_per_s: float
     bytes_per_step: float | None
     limit_bytes: int
@@ -25,3 +69,271 @@ class Forecast:
     confidence: Confidence
     text: str
     """In words: "OOM in ~14 min / 820 steps at this growth (12 MiB a step, high confidence)"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """The history as series of bytes, from where a training has settled."""
+
+    steps: list[int | None]
+    held: list[Sample]
+    """Allocated on a GPU, RSS on the CPU."""
+    pinned: list[Sample]
+    """Reserved less free whole segments, which the allocator gives back before it fails; empty on
+    the CPU, as the next."""
+    reserved: list[Sample]
+    capacity_bytes: int
+    """What these can grow to."""
+    outside_bytes: int
+    """What the process has beside them."""
+
+    def part(self, start: int, end: int) -> _Past:
+        """The points from ``start`` until before ``end``."""
+        return replace(
+            self,
+            steps=self.steps[start:end],
+            held=self.held[start:end],
+            pinned=self.pinned[start:end],
+            reserved=self.reserved[start:end],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """Growth of one series and the room above its last peak."""
+
+    kind: GrowthKind
+    trend: Trend
+    room_bytes: float
+    start: int = 0
+    """The first point that it was found from."""
+
+
+def forecast(
+    history: Iterable[HistoryPoint],
+    free_bytes: int,
+    observed: Sequence[ObservedPeak] = (),
+    swing_bytes: int = 0,
+) -> Forecast | None:
+    """What the history of one process on one torch device says; None where it supports nothing.
+
+    The whole is looked at, then its later half, then its last quarter, so that growth that began
+    lately is seen too. Each is cut into windows; their highest points, the upper envelope, must
+    rise nearly always, go on rising, and reach what was never reached before.
+
+    Args:
+        history: points in order of time.
+        free_bytes: what the process can still have of the device's memory.
+        observed: peaks by batch size, for the cause.
+        swing_bytes: how much tensors rise and fall within one step, 0 where it is not known.
+    """
+    past = _past(history, free_bytes)
+    found = _found(past, swing_bytes)
+    # Said of what was a moment ago as well: chance does not say the same twice.
+    if found is None or _found(past.part(0, int(_REPEATED * len(past.held))), swing_bytes) is None:
+        return None
+    return _forecast(found, past, observed)
+
+
+def _found(past: _Past, swing_bytes: int) -> _Growth | None:
+    count = len(past.held)
+    for share in (1, 2, 4):
+        start = count - count // share
+        lately = past.part(start, count)
+        windows = _windows(lately)
+        if windows is None:
+            return None
+        found = _growth(lately, past.held[:start], windows, swing_bytes)
+        found = found or _fragmentation(lately, past.reserved[:start], windows)
+        if found is not None:
+            return replace(found, start=start)
+    return None
+
+
+def _past(history: Iterable[HistoryPoint], free_bytes: int) -> _Past:
+    past = _Past([], [], [], [], free_bytes, 0)
+    capacity, outside = free_bytes, 0
+    for point in _settled(list(history)):
+        at, b = point.at, point.breakdown
+        if b.cached_bytes is None:
+            if b.process_bytes is not None:
+                past.steps.append(point.step)
+                past.held.append((at, b.process_bytes))
+                capacity = b.process_bytes + free_bytes
+            continue
+        allocated = (  # spelt out: this runs for a thousand points of each process a second
+            b.parameter_bytes
+            + b.gradient_bytes
+            + b.optimizer_state_bytes
+            + (b.activation_bytes or 0)
+            + (b.input_bytes or 0)
+            + (b.temporary_bytes or 0)
+            + (b.autograd_detail_bytes or 0)
+            + (b.unknown_bytes or 0)
+        )
+        pinned = allocated + (b.fragmentation_bytes or 0)
+        past.steps.append(point.step)
+        past.held.append((at, allocated))
+        past.pinned.append((at, pinned))
+        past.reserved.append((at, pinned + b.cached_bytes))
+        capacity = pinned + b.cached_bytes + free_bytes
+        outside = b.outside_allocator_bytes or 0
+    return replace(past, capacity_bytes=capacity, outside_bytes=outside)
+
+
+def _settled(points: list[HistoryPoint]) -> list[HistoryPoint]:
+    """Without what was before the last training of the process had settled."""
+    start = 0
+    for i, (before, after) in enumerate(pairwise(points), 1):
+        if before.step is not None and after.step is not None and after.step < before.step:
+            start = i
+    points = points[start:]
+    if not points or (points[0].step or 0) > _FIRST_STEPS:
+        return points
+    settled = next((p.at for p in points if (p.step or 0) >= _FIRST_STEPS), points[0].at)
+    return [point for point in points if point.at >= settled + _SETTLING_S]
+
+
+def _windows(past: _Past) -> int | None:
+    """Into how many windows to cut; None where there is too little to say anything."""
+    if len(past.held) < 2 or past.held[-1][0] - past.held[0][0] < _MIN_SPAN_S:
+        return None
+    count = min(len(past.held) // 2, _WINDOWS[1])
+    first, last = past.steps[0], past.steps[-1]
+    if first is not None and last is not None:
+        count = min(count, (last - first) // 2)
+    return count if count >= _WINDOWS[0] else None
+
+
+def _growth(
+    past: _Past, before: Sequence[Sample], windows: int, swing_bytes: int
+) -> _Growth | None:
+    """Growth of what is held: of the floor and the peaks, or of the peaks alone."""
+    lower, upper = envelopes(past.held, windows)
+    peaks = _rise(upper, before, past)
+    if peaks is None:
+        return None
+    change = median(abs(b - a) for (_, a), (_, b) in pairwise(past.held))
+    if change < _QUIET * swing_bytes and upper[-1][1] - upper[0][1] < swing_bytes:
+        return None
+    room = past.capacity_bytes - upper[-1][1]
+    floor = trend(lower)
+    low, high = sorted((floor.slope, peaks.slope))
+    if floor.tau >= _RISES and low >= _SAME_SLOPE * high:
+        both = (floor, peaks) if floor.low > 0 else (peaks,)
+        return _Growth("leak", min(both, key=lambda t: t.relative_width), room)
+    if windows < _MIN_WINDOWS_ALONE or peaks.tau < _RISES_ALONE:
+        return None
+    return _Growth("growth", peaks, room)
+
+
+def _fragmentation(past: _Past, before: Sequence[Sample], windows: int) -> _Growth | None:
+    """Growth of what the caching allocator has reserved and cannot give back."""
+    if not past.reserved:
+        return None
+    _, held = envelopes(past.held, windows)
+    _, pinned = envelopes(past.pinned, windows)
+    _, reserved = envelopes(past.reserved, windows)
+    whole, rising = _rise(reserved, before, past), trend(pinned)
+    if whole is None or rising.tau < _RISES or rising.low <= 0:
+        return None
+    if trend(held).slope > _STANDS * whole.slope:
+        return None
+    return _Growth("fragmentation", rising, past.capacity_bytes - pinned[-1][1])
+
+
+def _rise(upper: list[Sample], before: Sequence[Sample], past: _Past) -> Trend | None:
+    """The trend of an upper envelope that is sure to grow on, beyond all that was before."""
+    whole = trend(upper)
+    if whole.tau < _RISES or whole.low <= 0 or is_staircase(upper):
+        return None
+    top = upper[-1][1]
+    grown = whole.slope * (upper[-1][0] - upper[0][0])
+    if grown < max(_MIN_GROWTH_BYTES, _MIN_GROWTH * top):
+        return None
+    # A validation or an epoch that fills up again and again reaches what it has reached before.
+    if before and top - max(value for _, value in before) < grown / 2:
+        return None
+    room = past.capacity_bytes - top
+    # Training beside others is now fast, now slow: what grows by the step is steady by the step.
+    return whole if goes_on(upper, room) or goes_on(_by_step(upper, past), room) else None
+
+
+def _by_step(samples: Sequence[Sample], past: _Past) -> list[Sample]:
+    """The samples over steps instead of seconds; none where several are of one step."""
+    step_at = {at: step for (at, _), step in zip(past.held, past.steps, strict=True)}
+    steps = {step: value for at, value in samples if (step := step_at[at]) is not None}
+    return list(steps.items()) if len(steps) == len(samples) else []
+
+
+def _inputs_grow(observed: Sequence[ObservedPeak], first_step: int | None) -> bool:
+    """Whether the batches that were sampled since that step are larger and larger."""
+    sizes = sorted(
+        (float(peak.step), float(peak.batch * (peak.sequence or 1)))
+        for peak in observed
+        if peak.step is not None and peak.step >= (first_step or 0)
+    )
+    return len(sizes) >= _MIN_SIZES and trend(sizes).tau >= _RISES
+
+
+def _forecast(growth: _Growth, past: _Past, observed: Sequence[ObservedPeak]) -> Forecast | None:
+    bytes_per_s = growth.trend.slope
+    oom_in_s = max(growth.room_bytes, 0.0) / bytes_per_s
+    if oom_in_s > HORIZON_S:
+        return None
+    past = past.part(growth.start, len(past.held))
+    kind = growth.kind
+    if kind != "fragmentation" and _inputs_grow(observed, past.steps[0]):
+        kind = "growing-input"
+    first, last = past.steps[0], past.steps[-1]
+    steps_per_s = None
+    if first is not None and last is not None and last > first:
+        steps_per_s = (last - first) / (past.held[-1][0] - past.held[0][0])
+    bytes_per_step = bytes_per_s / steps_per_s if steps_per_s else None
+    oom_in_steps = oom_in_s * steps_per_s if steps_per_s else None
+    confidence = _confidence(growth.trend)
+    return Forecast(
+        kind=kind,
+        bytes_per_s=bytes_per_s,
+        bytes_per_step=bytes_per_step,
+        limit_bytes=past.capacity_bytes + past.outside_bytes,
+        oom_in_s=oom_in_s,
+        oom_in_steps=oom_in_steps,
+        confidence=confidence,
+        text=_text(oom_in_s, oom_in_steps, bytes_per_s, bytes_per_step, confidence),
+    )
+
+
+def _confidence(trend: Trend) -> Confidence:
+    if trend.relative_width <= _HIGH_WIDTH:
+        return "high"
+    return "medium" if trend.relative_width <= _MEDIUM_WIDTH else "low"
+
+
+def _text(
+    oom_in_s: float,
+    oom_in_steps: float | None,
+    bytes_per_s: float,
+    bytes_per_step: float | None,
+    confidence: Confidence,
+) -> str:
+    when = _about(oom_in_s)
+    if oom_in_steps is not None:
+        when += f" / {_two_digits(oom_in_steps)} steps"
+    rate = f"{format_bytes(round(bytes_per_s))} a second"
+    if bytes_per_step is not None:
+        rate = f"{format_bytes(round(bytes_per_step))} a step"
+    return f"OOM in {when} at this growth ({rate}, {confidence} confidence)"
+
+
+def _about(seconds: float) -> str:
+    """A duration as exactly as such a forecast can be."""
+    if seconds < 90:
+        return f"~{_two_digits(seconds)} s"
+    if seconds < 90 * 60:
+        return f"~{_two_digits(seconds / 60)} min"
+    return f"~{_two_digits(seconds / 3600)} h"
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):,.0f}"
