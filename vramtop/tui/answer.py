@@ -121,7 +121,7 @@ class _Painter:
         if left >= 0 and estimate.verdict == "oom":
             room = " and no piece is large enough"
         elif estimate.verdict == "tight":
-            room += ", maybe less than that"
+            room += " (uncertain)"
         style = ink("background", tone, bold=True)
         if ink.mono:
             style = ink("text", bold=True) + _REVERSED

@@ -52,7 +52,7 @@ class ChooseScreen(ModalScreen[int | None]):
         self._position = max(position, 0)
         """Of the text under the cursor."""
         self._matches = list(range(len(texts)))
-        self._top = 0
+        self._top = self._position - _MOST_LINES // 2
 
     def compose(self) -> ComposeResult:
         """The filter over the list (called by textual)."""

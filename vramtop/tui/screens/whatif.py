@@ -42,7 +42,7 @@ def _key(
 
 
 ACTIONS: Final = (
-    Action("quit", ("q", "ctrl+c"), "q", "Quit", "leave vramtop", "General", in_footer=True),
+    Action("app.quit", ("q", "ctrl+c"), "q", "Quit", "leave vramtop", "General", in_footer=True),
     Action(
         "screen.keys",
         ("question_mark", "f1"),
@@ -53,18 +53,18 @@ ACTIONS: Final = (
         in_footer=True,
     ),
     Action("screen.back", ("escape",), "esc", "Back", "to where you came from", "General", True),
-    _key("move(-1)", ("up", "k"), "↑ k", "up", "control, or advice, above"),
-    _key("move(1)", ("down", "j"), "↓ j", "down", "control, or advice, below"),
+    _key("move(-1)", ("up", "k"), "↑ k", "up", "control or advice above"),
+    _key("move(1)", ("down", "j"), "↓ j", "down", "control or advice below"),
     _key("turn(-1)", ("left", "h"), "← h", "less", "the value before"),
     _key("turn(1)", ("right", "l"), "→ l", "more", "the next value"),
     _key("leap(-1)", ("shift+left", "pagedown"), "⇧← pgdn", "half", "half as much"),
     _key("leap(1)", ("shift+right", "pageup"), "⇧→ pgup", "double", "twice as much"),
     _key("end(False)", ("home", "g"), "home g", "first", "first value"),
     _key("end(True)", ("end", "G"), "end G", "last", "last value"),
-    _key("enter", ("enter",), "enter", "Choose", "list the values, or take the advice", True),
-    _key("other", ("tab", "shift+tab"), "tab", "Advice", "controls, or advice", True),
+    _key("enter", ("enter",), "enter", "Choose", "list values; take advice", True),
+    _key("other", ("tab", "shift+tab"), "tab", "Advice", "controls or advice", True),
     _key("undo", ("u",), "u", "Undo", "undo the last change", True),
-    _key("explorer", ("b",), "b", "Batches", "the curve over the batch, its cliff, a map", True),
+    _key("explorer", ("b",), "b", "Batches", "curve, cliff and map", True),
 )
 """Digits are no action of their own: they type a number into the control under the cursor."""
 
