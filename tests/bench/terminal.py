@@ -45,6 +45,10 @@ class Terminal:
         os.close(self._fd)
         os.waitpid(self.pid, 0)
 
+    def type(self, keys):
+        """Send what a terminal would send for keys."""
+        os.write(self._fd, keys)
+
     def read_for(self, seconds, until=None):
         """Read output for a time, or until ``until(output)`` holds; returns whether it held."""
         deadline = time.perf_counter() + seconds

@@ -134,10 +134,10 @@ def put(rows: list[list[Dot]], y: int, x: int, text: str, key: str, on: str = ""
 
 def runs(row: Sequence[Dot]) -> list[Run]:
     """A row as runs of one tone."""
-    found = []
-    for (key, on), dots in groupby(row, key=lambda dot: (dot.key, dot.on)):
-        found.append(Run(_TONES.get(key, key), "".join(dot.glyph for dot in dots), on or None))
-    return found
+    return [
+        Run(tone, "".join(dot.glyph for dot in dots), on or None)
+        for (tone, on), dots in groupby(row, key=lambda dot: (_TONES.get(dot.key, dot.key), dot.on))
+    ]
 
 
 def _beyond(is_held: bool, at_limit: bool, ascii: bool) -> Dot:  # noqa: A002
