@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from .forecast import Forecast
 from .history import History
 from .memory import Breakdown
 from .model import Device, HistoryPoint, Host, MigDevice, Process, Snapshot
+from .observed import ObservedPeak, observe
 
 ProcessKey = tuple[int, float | None]
 HistoryKey = tuple[ProcessKey, str]
@@ -32,17 +34,6 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class ObservedPeak:
-    """The fullest sampled step of one batch size."""
-
-    batch: int
-    sequence: int | None
-    peak_bytes: int
-    """Of tensors, as ``memory.Peak.total_bytes``."""
-    step: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Fleet:
     """The last snapshot and what remains of those before it; ``Fleet()`` is before any."""
 
@@ -55,6 +46,8 @@ class Fleet:
     """(time, used bytes) by the uuid of a device or MIG instance, oldest first."""
     observed: Mapping[HistoryKey, tuple[ObservedPeak, ...]] = field(default_factory=dict)
     """The largest peak of each (batch, sequence) that was sampled in detail, smallest first."""
+    forecasts: Mapping[HistoryKey, Forecast] = field(default_factory=dict)
+    """Where there is something to say; made by ``outlook.foresee``, a reducer's result has none."""
 
     @property
     def is_waiting(self) -> bool:
@@ -82,18 +75,24 @@ def reduce(fleet: Fleet, snapshot: Snapshot) -> Fleet:
     snapshot = _identified(fleet, snapshot)
     histories = dict(fleet.histories)
     first = dict(fleet.first)
+    observed = dict(fleet.observed)
     present: set[ProcessKey] = set()
     for process in snapshot.processes:
         key = (process.pid, process.started_at)
         present.add(key)
         if process.probe.devices or process.probe.history:
             _record(process, key, histories, first)
+        for part in process.probe.devices:
+            peaks = observe(observed.get((key, part.device), ()), process, part.detail)
+            if peaks:
+                observed[key, part.device] = peaks
     gone = _gone(fleet, snapshot, present)
     known = present | gone.keys()
     for history_key in [key for key in histories if key[0] not in known]:
         del histories[history_key]
         first.pop(history_key, None)
-    return Fleet(snapshot, histories, first, gone, _device_used(fleet, snapshot))
+    observed = {place: peaks for place, peaks in observed.items() if place[0] in known}
+    return Fleet(snapshot, histories, first, gone, _device_used(fleet, snapshot), observed)
 
 
 def _identified(fleet: Fleet, snapshot: Snapshot) -> Snapshot:

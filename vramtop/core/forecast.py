@@ -6,14 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from .model import HistoryPoint
+from .observed import ObservedPeak
 from .trend import Sample, Trend, envelopes, goes_on, is_staircase, trend
 from .units import format_bytes
-
-if TYPE_CHECKING:
-    from .fleet import ObservedPeak
 
 GrowthKind = Literal["leak", "growing-input", "fragmentation", "growth"]
 Confidence = Literal["high", "medium", "low"]

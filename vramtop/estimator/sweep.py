@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from ..core.fleet import ObservedPeak
+from ..core.observed import ObservedPeak
 from .judge import MOST_BATCH, uncertainty_of, usable_bytes, verdict_of
 from .result import (
     ALLOCATED_COMPONENTS,

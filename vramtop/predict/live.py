@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..core.breakdowns import breakdown_of
-from ..core.fleet import ObservedPeak
 from ..core.model import Device, Process
+from ..core.observed import ObservedPeak
 from ..errors import UsageError, VramtopError
 from ..estimator.checks import validate
 from ..estimator.closed import ClosedPredictor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.fleet import ObservedPeak
+from ..core.observed import ObservedPeak
 from ..estimator.result import Estimate, Predictor
 from ..estimator.workload import Workload
 

@@ -11,7 +11,7 @@ from textual.app import App
 from textual.timer import Timer
 
 from .. import predict
-from ..core.fleet import ObservedPeak
+from ..core.observed import ObservedPeak
 from ..errors import UsageError, VramtopError
 from ..estimator import closed
 from ..estimator.checks import validate

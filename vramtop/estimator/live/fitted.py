@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...core.breakdowns import breakdown_of, detail_of, probe_device_of
-from ...core.fleet import ObservedPeak
 from ...core.memory import TENSOR_CATEGORIES
 from ...core.model import ModelInfo, OptimizerInfo, Process
+from ...core.observed import ObservedPeak, batch_and_sequence
 from ...errors import UsageError
 from ..expected import Expected
 from ..result import COMPONENTS, Footprint, Predictor
 from ..workload import Workload
-from .job import batch_and_sequence, parameter_bytes
+from .job import parameter_bytes
 from .optimizer import COUNTING, STATES, optimizer_name
 
 ONE_BATCH_UNCERTAINTY: Final = 0.25

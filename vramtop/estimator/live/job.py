@@ -14,6 +14,7 @@ from ...core.breakdowns import detail_of, probe_device_of
 from ...core.memory import Detail
 from ...core.model import Device as LiveDevice
 from ...core.model import ModelInfo, OptimizerInfo, Process
+from ...core.observed import batch_and_sequence
 from ...errors import UsageError
 from ..workload import Loop, Lora, Model, Parallel, Workload
 from .device import device_of
@@ -33,7 +34,6 @@ _NO_PART: Final = ("_name_or_path", "architectures", "transformers_version", "qu
 """Of a configuration: what changes nothing of the model, or is told otherwise."""
 _DTYPES: Final = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _QUANTIZED: Final = {"Params4bit": "nf4", "Int8Params": "int8"}
-_TOKENS: Final = ("input_ids", "inputs_embeds", "decoder_input_ids")
 _SMALL_SHARE: Final = 0.01
 """A second model with fewer of all parameters than this changes nothing that matters."""
 
@@ -117,20 +117,6 @@ def main_model(process: Process) -> ModelInfo:
 def main_optimizer(process: Process) -> OptimizerInfo | None:
     """The optimizer with the most parameters; None before the first."""
     return max(process.probe.optimizers, key=lambda info: info.parameters or 0, default=None)
-
-
-def batch_and_sequence(model: ModelInfo, detail: Detail | None) -> tuple[int | None, int | None]:
-    """Of the sampled step where there is one, else of the last forward; None where not known."""
-    shapes = (detail.batch_shapes if detail else ()) or model.batch_shapes
-    if not shapes:
-        return None, None
-    names = [name.rpartition(".")[2] for name in model.arguments]
-    place = next((i for i, n in enumerate(names) if n in _TOKENS and i < len(shapes)), 0)
-    shape = shapes[place]
-    if not shape:
-        return None, None
-    has_tokens = len(shape) == 2 or (place < len(names) and names[place] in _TOKENS)
-    return shape[0], shape[1] if has_tokens and len(shape) > 1 else None
 
 
 def parameter_bytes(by_dtype: Mapping[str, int]) -> int:
