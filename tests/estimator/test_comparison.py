@@ -304,6 +304,12 @@ def test_reserved_beyond_all_that_was_ever_allocated_is_fragmentation():
     assert reason.text.startswith("reserved 33 % over allocated: fragmentation (+128 MiB)")
 
 
+def test_what_was_reserved_and_is_less_used_is_no_difference_of_its_own():
+    more = detail(phases(forward={"activation": 300}), {"activation": 300})
+    comparison = compared(more, allocator=stats(630, peak=600), expected=ON_CUDA)
+    assert [pair.category for pair in comparison.parted] == ["total", "activation"]
+
+
 def test_reserved_for_an_earlier_moment_is_not_fragmentation():
     comparison = compared(allocator=stats(605, peak=590), expected=ON_CUDA)
     (reason,) = comparison.reasons

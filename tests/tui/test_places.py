@@ -2,7 +2,7 @@
 
 import pytest
 
-LOWER = ["breakdown", "timeline", "waterfall", "modules", "segments"]
+LOWER = ["breakdown", "timeline", "waterfall", "modules", "segments", "predicted"]
 
 
 @pytest.mark.parametrize(

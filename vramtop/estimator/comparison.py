@@ -171,13 +171,9 @@ def _parted(moments: Iterable[Moment], slack_bytes: int) -> tuple[Pair, ...]:
     for moment in moments:
         if moment.name == "now":
             continue
-        pairs: Iterable[Pair] = moment.pairs
+        pairs = [pair for pair in moment.pairs if pair.category != "cached"]
         if moment.name == "peak":
-            cached = moment.pair("cached")
-            # Reserved is known as it is after all steps; of the peak only the total compares.
-            pairs = (moment.total, *([cached] if cached else []))
-        else:
-            pairs = (pair for pair in pairs if pair.category != "cached")
+            pairs = [moment.total, *_parted_cached(moment, slack_bytes)]
         for pair in pairs:
             size = abs(pair.delta_bytes or 0)
             before = worst.get(pair.category)
@@ -186,6 +182,15 @@ def _parted(moments: Iterable[Moment], slack_bytes: int) -> tuple[Pair, ...]:
     return tuple(
         sorted(worst.values(), key=lambda p: (p.category != "total", -abs(p.delta_bytes or 0)))
     )
+
+
+def _parted_cached(peak: Moment, slack_bytes: int) -> Iterable[Pair]:
+    """Only where what is reserved parts as well: the allocator does not give back what is less."""
+    cached = peak.pair("cached")
+    if cached is not None and cached.delta_bytes is not None:
+        reserved = cached.delta_bytes + (peak.total.delta_bytes or 0)
+        if abs(reserved) > slack_bytes and (reserved > 0) == (cached.delta_bytes > 0):
+            yield cached
 
 
 def verdict_text(comparison: Comparison, torch_device: str) -> str:
@@ -203,8 +208,17 @@ def verdict_text(comparison: Comparison, torch_device: str) -> str:
     return f"differs by more than {within}: " + ", ".join(told)
 
 
+def basis_text(expected: Expected) -> str:
+    """How the prediction was made, and for what."""
+    tokens = f" × {expected.sequence} tokens" if (expected.sequence or 1) > 1 else ""
+    within = f"±{100 * expected.uncertainty:.0f} %"
+    return f"{expected.told}; batch {expected.batch}{tokens}; {within}"
+
+
 def share_text(share: float) -> str:
     """A delta as a signed percentage; beyond ten times it says how many times."""
     if share >= 10:
         return f"{1 + share:.0f}×"
+    if not share:
+        return "0 %"
     return f"{100 * share:+.1f} %" if abs(share) < 0.0995 else f"{100 * share:+.0f} %"

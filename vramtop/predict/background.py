@@ -29,7 +29,7 @@ class Background:
     answer; it must not block.
     """
 
-    def __init__(self, notify: Callable[[], None], *, idle_s: float = _IDLE_S) -> None:
+    def __init__(self, notify: Callable[[], object], *, idle_s: float = _IDLE_S) -> None:
         self._notify = notify
         self._idle_s = idle_s
         self._changed = Condition()

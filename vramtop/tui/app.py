@@ -15,10 +15,10 @@ from ..core.rows import SORT_KEYS
 from ..errors import EXIT_OK
 from ..sources.base import SnapshotSource
 from .actions import available, bindings
+from .explorers import Explorers
 from .feed import Feed
 from .frame import Frame, View
 from .leaving import leave_on_signals
-from .navigation import Navigation
 from .panes import PANES, Pane, ProcessesPane
 from .screens.overlay import OverlayScreen
 from .theme import DARK, LIGHT, THEMES
@@ -33,7 +33,7 @@ class SnapshotsWait(Message):
     """The feed has something to show."""
 
 
-class VramtopApp(Navigation):
+class VramtopApp(Explorers):
     """The live screen over any source of snapshots."""
 
     TITLE = "vramtop"
@@ -84,8 +84,9 @@ class VramtopApp(Navigation):
         leave_on_signals(self)
 
     def on_unmount(self) -> None:
-        """End the source's thread."""
+        """End the threads."""
         self._feed.source.stop()
+        self._predict.close()
 
     def on_resize(self) -> None:
         """The bars depend on the screen's size."""

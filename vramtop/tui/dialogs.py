@@ -18,6 +18,7 @@ from ..errors import VramtopError
 from .actions import Action
 from .frame import Frame, View
 from .panes import Pane
+from .predicting import Predicting, PredictionCame
 from .theme import Ink, make_ink
 from .widgets.bars import ProblemBar
 
@@ -32,6 +33,7 @@ class Dialogs(App[None]):
         super().__init__()
         self._view = view
         self._fleet = Fleet()  # the newest; the frame's may be an older one while paused
+        self._predict = Predicting(lambda: self.post_message(PredictionCame()))
 
     def _ink(self) -> Ink:
         is_dark, colors = self.current_theme.dark, self.console.color_system
@@ -43,7 +45,11 @@ class Dialogs(App[None]):
         self._view = replace(self._view, **{"message": "", **changes})
         frozen = was_paused and self._view.paused and before is not None
         fleet = before.fleet if frozen and before is not None else self._fleet
-        self.frame = Frame(fleet, self._view, self._ink())
+        self.frame = Frame(fleet, self._view, self._ink(), self._predict)
+
+    def on_prediction_came(self) -> None:
+        """Show it."""
+        self._change(message=self._view.message)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:  # noqa: ARG002
         """The palette's entries (called by textual)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..core.breakdowns import probe_device_of, torch_devices
 from ..core.fleet import Fleet, ProcessKey
@@ -11,6 +13,12 @@ from ..core.memory import Detail
 from ..core.model import Device, DeviceMemory, MigDevice, ProbeDevice, Process
 from ..core.rows import ProcessRow, process_rows
 from .theme import Ink
+
+if TYPE_CHECKING:
+    from ..predict.predictions import Prediction
+
+Predict = Callable[[Process, str, Fleet], "Prediction | None"]
+"""What a process should hold on a torch device, as far as that is known by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,8 @@ class Frame:
     fleet: Fleet
     view: View
     ink: Ink
+    predict: Predict | None = None
+    """Asked only by panes that show predictions: it takes seconds of another process's work."""
 
     @cached_property
     def rows(self) -> list[ProcessRow]:
@@ -85,6 +95,13 @@ class Frame:
     def detail(self) -> Detail | None:
         """What the last step sampled in detail has told of it."""
         return self.part.detail if self.part else None
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """What the selected process should hold on that torch device; asking begins the work."""
+        if self.process is None or self.torch_device is None or self.predict is None:
+            return None
+        return self.predict(self.process, self.torch_device, self.fleet)
 
     @cached_property
     def device_memory(self) -> DeviceMemory | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .dialogs import Dialogs
 from .frame import View
-from .panes import PANES, ModulesPane, Pane, ProcessesPane
+from .panes import PANES, ModulesPane, Pane, PredictedPane, ProcessesPane
 from .widgets.lower import Lower
 
 
@@ -36,6 +36,13 @@ class Navigation(Dialogs):
         pane = self.query_one(ModulesPane)
         if pane.display:
             pane.toggle_list()
+        self._go_to(pane)
+
+    def action_moment(self) -> None:
+        """The next moment of the step, predicted beside actual."""
+        pane = self.query_one(PredictedPane)
+        if pane.display:
+            pane.move("right")
         self._go_to(pane)
 
     def _go_to(self, pane: Pane) -> None:

@@ -8,12 +8,13 @@ from .base import Pane
 from .breakdown import BreakdownPane
 from .devices import DevicesPane
 from .modules import ModulesPane
+from .predicted import PredictedPane
 from .processes import ProcessesPane
 from .segments import SegmentsPane
 from .timeline import TimelinePane
 from .waterfall import WaterfallPane
 
-__all__ = ["PANES", "DevicesPane", "ModulesPane", "Pane", "ProcessesPane"]
+__all__ = ["PANES", "DevicesPane", "ModulesPane", "Pane", "PredictedPane", "ProcessesPane"]
 
 PANES: Final[tuple[type[Pane], ...]] = (
     DevicesPane,
@@ -23,5 +24,6 @@ PANES: Final[tuple[type[Pane], ...]] = (
     WaterfallPane,
     ModulesPane,
     SegmentsPane,
+    PredictedPane,
 )
 """To add a pane: one module, and one line here."""

@@ -14,6 +14,9 @@ _FOUR_FROM_HEIGHT: Final = 40
 
 _ENDS: Final = {1: (None,), 2: (1, None), 4: (1, 2, 3, None)}
 """By the number of places, where the panes of each end; those of the last take turns in it."""
+_IN_FRONT: Final = {4: "predicted"}
+"""By the number of places, the pane that is there before another is asked for, where it is not the
+first: with breakdown and timeline in sight, whether the memory is what it should be."""
 
 
 class Lower(Container):
@@ -43,7 +46,8 @@ class Lower(Container):
         for end in _ENDS[count]:
             sharing = self.panes[begin:end]
             begin = end
-            shown = next((pane for pane in self._asked if pane in sharing), sharing[0])
+            first = next((p for p in sharing if p.NAME == _IN_FRONT.get(count)), sharing[0])
+            shown = next((pane for pane in self._asked if pane in sharing), first)
             for pane in sharing:
                 pane.sharing = sharing if len(sharing) > 1 else ()
                 pane.display = pane is shown
