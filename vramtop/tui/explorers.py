@@ -63,9 +63,8 @@ class Explorers(Navigation):
         from .exploring import Exploring
         from .stand_in import MODEL, stand_in, why_not_live
 
-        workload, others_bytes, where = stand_in(frame)
-        exploring = self._exploring = Exploring(self, workload)
-        exploring.begin(workload, others_bytes=others_bytes)
+        workload, used_bytes, where = stand_in(frame)
+        exploring = self._exploring = Exploring(self, workload, others_bytes=used_bytes)
         why = why_not_live(frame)
         if why or frame.process is None or frame.torch_device is None:
             exploring.say(f"{why}: this is {MODEL}{where}")

@@ -36,7 +36,15 @@ class Exploring:
     ``closed-form``, with which nothing is traced.
     """
 
-    def __init__(self, app: App[Any], workload: Workload, *, method: str = "auto") -> None:
+    def __init__(
+        self,
+        app: App[Any],
+        workload: Workload,
+        *,
+        method: str = "auto",
+        others_bytes: int = 0,
+    ) -> None:
+        """``others_bytes`` are used on the device, and already taken off the workload's."""
         self.home = workload
         """What the user began with."""
         self._app = app
@@ -49,7 +57,8 @@ class Exploring:
         """The last trace, which serves every batch, and what it is of; used on the thread."""
         self._before: list[tuple[Workload, str]] = []
         """(workload, what changed it) for undo, oldest first."""
-        self.exploration = self._by_formula(workload, Exploration(workload, None, None))
+        blank = Exploration(workload, None, None, others_bytes=others_bytes)
+        self.exploration = self._by_formula(workload, blank)
 
     # What the screens call.
 
