@@ -12,7 +12,7 @@ from vramtop.estimator.catalog import find_gpu, find_model
 from vramtop.estimator.checks import validate
 from vramtop.estimator.controls import CONTROLS, apply_advice, control_of, stops, texts_of
 from vramtop.estimator.strategies import name_of, strategies, with_gpus
-from vramtop.estimator.workload import Lora, Model, Parallel, Workload
+from vramtop.estimator.workload import Device, Lora, Model, Parallel, Workload
 
 H100 = find_gpu("h100")
 
@@ -32,6 +32,9 @@ WORKLOADS = {
     "image": Workload(find_model("vit-b/16"), batch=4, sequence=1, device=H100),
     "bert": workload("bert-base-uncased", precision="fp32"),
     "code": Workload(Model("net.py:make", entry="net.py:make"), batch=4, device=H100),
+    "cpu": dataclasses.replace(
+        workload("gpt2"), backend="cpu", device=Device("host RAM", 32 << 30)
+    ),
     "no device": dataclasses.replace(workload(), device=None),
 }
 
@@ -143,6 +146,16 @@ def test_strategies_by_name():
     assert name_of(WORKLOADS["mixed"].parallel) == "TP 2 · PP 4 · DDP 2"
     bert = workload("bert-base-uncased", parallel=Parallel(gpus=8))
     assert "TP" not in [name_of(one) for one in strategies(bert)], "12 heads over 8 GPUs"
+
+
+def test_the_host_and_a_gpu_are_different_backends():
+    home = WORKLOADS["cpu"]
+    assert not control_of("gpus").values(home, home)
+    away = control_of("gpu").put(home, H100)
+    assert away.backend == "cuda"
+    assert 8 in control_of("gpus").values(away, home)
+    away = control_of("gpus").put(away, 8)
+    assert control_of("gpu").put(away, home.device) == home
 
 
 def test_a_shorter_model_takes_a_shorter_sequence():

@@ -15,7 +15,7 @@ from ..core.units import format_bytes
 from .catalog import gpus, models, short_name
 from .checks import FOREACH, FUSED, GENERATING, STACK_OPTIMIZERS
 from .config_numbers import is_image_model, longest_sequence
-from .judge import MOST_BATCH
+from .judge import HOST_RAM, MOST_BATCH
 from .strategies import GPU_COUNTS, name_of, strategies, with_gpus
 from .workload import (
     ATTENTIONS,
@@ -199,6 +199,25 @@ def _devices(workload: Workload, home: Workload) -> tuple[Device, ...]:
     return tuple(sorted(_with(gpus(), *own), key=lambda device: device.total_bytes))
 
 
+def _put_device(workload: Workload, device: Device) -> Workload:
+    """The host's RAM is another backend's, which has one place and steps in another way."""
+    if (device.name == HOST_RAM) == (workload.backend == "cpu"):
+        return dataclasses.replace(workload, device=device)
+    return dataclasses.replace(
+        workload,
+        device=device,
+        backend="cpu" if device.name == HOST_RAM else "cuda",
+        optimizer_implementation=None,
+        parallel=Parallel(),
+    )
+
+
+def _gpu_counts(workload: Workload, home: Workload) -> tuple[int, ...]:
+    if workload.backend == "cpu":
+        return ()
+    return _numbers(GPU_COUNTS, workload.parallel.gpus, home.parallel.gpus)
+
+
 def short_device(name: str) -> str:
     """A GPU's name without its maker's."""
     for maker in _MAKERS:
@@ -282,7 +301,7 @@ CONTROLS: Final = (
     Control(
         "gpus",
         "GPUs",
-        lambda w, home: _numbers(GPU_COUNTS, w.parallel.gpus, home.parallel.gpus),
+        _gpu_counts,
         lambda w: w.parallel.gpus,
         with_gpus,
         "{:,}".format,
@@ -291,12 +310,12 @@ CONTROLS: Final = (
     Control(
         "strategy",
         "strategy",
-        lambda w, _: strategies(w),
+        lambda w, _: strategies(w) if w.backend == "cuda" else (),
         lambda w: w.parallel,
         _put_parallel,
         name_of,
     ),
-    Control("gpu", "GPU", _devices, lambda w: w.device, _replaces("device"), _device_text),
+    Control("gpu", "GPU", _devices, lambda w: w.device, _put_device, _device_text),
 )
 """In the order in which they are shown."""
 

@@ -31,6 +31,7 @@ _SLIVER: Final = "▏"
 """The bar of what is too little for a cell."""
 _LEAST_BAR: Final = 4
 _REVERSED: Final = Style(reverse=True)
+_ON_CPU: Final = {"context": "rest of the process"}
 _ROOMY_LINES: Final = 34
 """From which blank lines set the parts apart."""
 
@@ -74,6 +75,7 @@ class _Painter:
         self._width = width
         self._ink = ink
         self._is_roomy = is_roomy
+        self._on_cpu = estimate.workload.backend == "cpu"
         self._room = max(width - 2 - _LABEL - _BYTES - _SHARE - 1, 0)
         """For the bar of a line."""
         device, footprint = estimate.device, estimate.footprint
@@ -178,7 +180,7 @@ class _Painter:
             self._amount(
                 _SMALL if size < 0.005 * footprint.process_bytes else _ALWAYS,
                 swatch(key := COMPONENT_TONES.get(name, name), self._ink),
-                COMPONENT_LABELS[name],
+                self._label(name),
                 size,
                 key,
             )
@@ -190,6 +192,11 @@ class _Painter:
             mark = swatch("other_processes", self._ink)
             items.append(self._amount(_ALWAYS, mark, "other processes", others, "other_processes"))
         return items
+
+    def _label(self, component: str) -> str:
+        if self._on_cpu and component in _ON_CPU:
+            return _ON_CPU[component]
+        return COMPONENT_LABELS[component]
 
     def _amount(self, rank: int, mark: Piece, label: str, size: int, key: str) -> _Item:
         """One line: a mark, a label, bytes, share, and a bar on the device's scale."""
@@ -217,7 +224,11 @@ class _Painter:
             ("reserved", footprint.peak_reserved_bytes),
             ("process", footprint.process_bytes),
         )
-        items = [self._amount(_ALWAYS, blank, name, size, "accent") for name, size in totals]
+        items = [
+            self._amount(_ALWAYS, blank, name, size, "accent")
+            for name, size in totals
+            if name != "reserved" or not self._on_cpu  # there is no allocator that caches
+        ]
         span = f"{format_bytes(sure.low_bytes)} to {format_bytes(sure.high_bytes)}"
         method = method_words(footprint, self._estimate.workload.parallel.gpus)
         return items + self._wrapped(_SURE, f"{span} ({method})")
