@@ -47,6 +47,8 @@ def test_in_one_line_a_mark_says_where_the_predicted_ends_in_what_is_more():
 
 def test_as_predicted_there_is_neither_mark_nor_hatching():
     assert text(one_bar(9, 9, 12, 12)) == "█████████   "
+    assert text(one_bar(6.2, 6.4, 12, 12)) == "██████▍     "
+    assert text(one_bar(6.6, 6.4, 12, 12)) == "██████▍     "
 
 
 def test_more_than_the_scale_is_cut():

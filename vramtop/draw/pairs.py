@@ -15,6 +15,8 @@ _HATCHED: Final = "░"
 _SOLID: Final = "█"
 _EDGE: Final = "┃"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_SEEN: Final = 0.5
+"""Cells that two values must lie apart for one line to tell them apart."""
 
 
 def two_bars(
@@ -37,9 +39,10 @@ def one_bar(predicted: float | None, actual: float | None, width: int, top: floa
     where the predicted ends.
     """
     solid = _solid(actual, width, top)
+    apart = ((actual or 0) - (predicted or 0)) / top * width if top > 0 else 0.0
     until = _cells(predicted, width, top)
-    if until >= len(solid) or predicted is None:
-        hatched = _HATCHED * (until - len(solid))
+    if predicted is None or apart < _SEEN or until >= len(solid):
+        hatched = _HATCHED * (until - len(solid)) if apart < -_SEEN else ""
         return [Run(ACTUAL, solid, None), _filled(PREDICTED, hatched, width - len(solid))]
     return [
         Run(ACTUAL, solid[:until], None),

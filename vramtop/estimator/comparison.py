@@ -219,6 +219,6 @@ def share_text(share: float) -> str:
     """A delta as a signed percentage; beyond ten times it says how many times."""
     if share >= 10:
         return f"{1 + share:.0f}×"
-    if not share:
-        return "0 %"
+    if abs(share) < 0.0005:
+        return "<0.1 %" if share else "0 %"
     return f"{100 * share:+.1f} %" if abs(share) < 0.0995 else f"{100 * share:+.0f} %"
