@@ -14,6 +14,7 @@ BENCHMARKS = (
     "accuracy",
     "closed_vs_trace",
     "estimate_speed",
+    "explore_speed",
     "animation",
     "predicted_vs_actual",
 )
