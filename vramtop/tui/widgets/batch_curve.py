@@ -20,7 +20,7 @@ from ...estimator.sweep import LAYERS, Sweep
 from ..paint import Piece, fit, line, styled, swatch
 from ..picture import Picture
 from ..theme import SEGMENT_POSITIONS
-from .canvas import Canvas
+from .picture_canvas import PictureCanvas
 
 _AXIS: Final = 10
 _BELOW: Final = 3
@@ -31,7 +31,7 @@ _SPIN: Final = "◐◓◑◒"
 BANNER: Final = " CUDA out of memory "
 
 
-class BatchCurve(Canvas):
+class BatchCurve(PictureCanvas):
     """The curve of the cursor's sequence; a click moves the cursor."""
 
     class Moved(Message):
@@ -43,21 +43,20 @@ class BatchCurve(Canvas):
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._picture: Picture | None = None
         self._still: tuple[object, ...] = ()
         """What the dots below the fall were made of; they are kept as long as it is the same."""
         self._dots: list[list[Dot]] = []
 
-    def show(self, picture: Picture) -> None:
-        """Show this picture."""
-        self._picture = picture
+    def draw(self, picture: Picture) -> None:
+        """Paint it."""
         width, height = self.size.width - _AXIS, self.size.height - 1 - _BELOW
         if width < 10 or height < 3:
             return
         scene, sweep = picture.scene, picture.sweep
         top, ceiling = _scale(sweep)
         act = "" if scene is None else scene.act
-        still = (sweep, width, height, picture.batch, act == "climb", picture.ink)
+        seen = picture.exploration.observed
+        still = (sweep, width, height, picture.batch, act == "climb", picture.ink, seen)
         if still != self._still:
             self._dots = _dots(picture, width, height, climbing=act == "climb")
         elif act == "climb":
@@ -75,17 +74,11 @@ class BatchCurve(Canvas):
             ]
         )
 
-    def on_resize(self) -> None:
-        """Draw for the new size."""
-        if self._picture is not None:
-            self._still = ()
-            self.show(self._picture)
-
     def on_click(self, event: events.Click) -> None:
         """Move to the batch of the column."""
-        if self._picture is not None and event.x >= _AXIS:
+        if self.picture is not None and event.x >= _AXIS:
             width = self.size.width - _AXIS
-            self.post_message(self.Moved(self._picture.sweep.batch_of(event.x - _AXIS, width)))
+            self.post_message(self.Moved(self.picture.sweep.batch_of(event.x - _AXIS, width)))
 
 
 def _scale(sweep: Sweep) -> tuple[float, float | None]:

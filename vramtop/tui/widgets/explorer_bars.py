@@ -37,15 +37,10 @@ class ExplorerTitle(Canvas):
         """Show this exploration."""
         workload, width = exploration.workload, self.size.width
         pieces: list[Piece] = [(" batch explorer ", ink("accent", "chip", bold=True))]
-        where = exploration.live or (
-            short_device(workload.device.name) if workload.device else "no device"
-        )
-        pieces.append(
-            (
-                f"{printable(workload.model.name.rpartition('/')[2])} ",
-                ink("text", "chip", bold=True),
-            )
-        )
+        name = printable(workload.model.name.rpartition("/")[2])
+        pieces.append((f"{name} ", ink("text", "chip", bold=True)))
+        device = short_device(workload.device.name) if workload.device else "no device"
+        where = f"{exploration.live} on {device}" if exploration.live else device
         pieces.append((f"· {where} · {_told(workload)}", ink("dim", "chip")))
         self.paint([line(pieces, width, ink("dim", "chip"))])
 

@@ -13,17 +13,17 @@ from ...draw.tones import COMPONENT_TONES
 from ..paint import Piece, bar, fit, line
 from ..picture import Picture
 from ..scene import Scene
-from .canvas import Canvas
+from .picture_canvas import PictureCanvas
 
 _LABEL: Final = 6
 _TEXT: Final = 34
 
 
-class Gauge(Canvas):
+class Gauge(PictureCanvas):
     """One line."""
 
-    def show(self, picture: Picture) -> None:
-        """Show this picture."""
+    def draw(self, picture: Picture) -> None:
+        """Paint it."""
         ink, width, sweep = picture.ink, self.size.width, picture.sweep
         scene, footprint = picture.scene, picture.footprint
         parts = held_parts(scene, footprint.components)

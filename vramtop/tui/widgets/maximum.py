@@ -16,17 +16,17 @@ from ...estimator.explore_words import (
 )
 from ..paint import Piece, fit, line
 from ..picture import Picture
-from .canvas import Canvas
+from .picture_canvas import PictureCanvas
 
 _LARGE: Final = 5
 """Lines that large digits need."""
 
 
-class Maximum(Canvas):
+class Maximum(PictureCanvas):
     """Three lines, or five."""
 
-    def show(self, picture: Picture) -> None:
-        """Show this picture."""
+    def draw(self, picture: Picture) -> None:
+        """Paint it."""
         ink, width, sweep = picture.ink, self.size.width, picture.sweep
         digits = big_digits(maximum_digits(sweep), large=self.size.height >= _LARGE)
         tone = "good" if sweep.safe else "warn" if sweep.largest else "error"

@@ -21,7 +21,7 @@ from ...estimator.labels import COMPONENT_LABELS
 from ...estimator.result import COMPONENTS, PhaseUse
 from ..paint import Piece, fit, line, styled, swatch
 from ..picture import Picture
-from .canvas import Canvas
+from .picture_canvas import PictureCanvas
 
 _NAME: Final = 11
 _SIZE: Final = 10
@@ -29,11 +29,11 @@ _WIDE_LINES: Final = 14
 """From which there is room for all: lines of a column of its own."""
 
 
-class PointPanel(Canvas):
+class PointPanel(PictureCanvas):
     """A column beside the curve, or a few lines below it."""
 
-    def show(self, picture: Picture) -> None:
-        """Show this picture."""
+    def draw(self, picture: Picture) -> None:
+        """Paint it."""
         width, height = self.size.width, self.size.height
         if height >= _WIDE_LINES:
             lines = [

@@ -16,7 +16,7 @@ from ...estimator.grid import Grid
 from ...estimator.workload import Workload
 from ..paint import Piece, fit, line
 from ..picture import Picture
-from .canvas import Canvas
+from .picture_canvas import PictureCanvas
 
 _LABEL: Final = 9
 _ABOVE: Final = 2
@@ -24,7 +24,7 @@ _ABOVE: Final = 2
 _BELOW: Final = 1
 
 
-class VerdictMap(Canvas):
+class VerdictMap(PictureCanvas):
     """Fits, tight or out of memory by share of what can be used; a click moves the cursor."""
 
     class Moved(Message):
@@ -34,13 +34,8 @@ class VerdictMap(Canvas):
             super().__init__()
             self.place = place
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(id=id)
-        self._picture: Picture | None = None
-
-    def show(self, picture: Picture) -> None:
-        """Show this picture."""
-        self._picture = picture
+    def draw(self, picture: Picture) -> None:
+        """Paint it."""
         grid = self.grid
         if grid is None:
             told = "no device to compare with: choose a GPU in what-if (e)"
@@ -48,15 +43,10 @@ class VerdictMap(Canvas):
             return
         self.paint(_lines(picture, grid, self.size.width, self._rows))
 
-    def on_resize(self) -> None:
-        """Draw for the new size."""
-        if self._picture is not None:
-            self.show(self._picture)
-
     @property
     def grid(self) -> Grid | None:
         """The map as it is shown; None where there is none."""
-        picture = self._picture
+        picture = self.picture
         if picture is None:
             return None
         most = self._rows if picture.swapped else (self.size.width - _LABEL) // CELL
@@ -68,7 +58,7 @@ class VerdictMap(Canvas):
 
     def on_click(self, event: events.Click) -> None:
         """Move to the square."""
-        grid, picture = self.grid, self._picture
+        grid, picture = self.grid, self.picture
         if grid is None or picture is None:
             return
         column, row = (event.x - _LABEL) // CELL, event.y - _ABOVE
