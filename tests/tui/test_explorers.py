@@ -1,0 +1,175 @@
+"""What-if and the batch explorer over the live screen: whose workload they begin from."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from vramtop.core.fleet import ObservedPeak
+from vramtop.estimator.catalog import find_model
+from vramtop.estimator.workload import Device, Workload
+from vramtop.predict.predictions import Prediction
+
+GIB = 1 << 30
+REBUILT = Workload(
+    find_model("distilgpt2"),
+    batch=3,
+    sequence=256,
+    precision="fp32",
+    device=Device("Fake H100 80GB HBM3", 76 * GIB),
+)
+
+
+class Predict:
+    """In place of the app's predictions: answers when the test says so."""
+
+    def __init__(self):
+        self.prediction = Prediction(progress="step 1 of 2 50 %")
+        self.asked = []
+
+    def __call__(self, process, torch_device, fleet):
+        self.asked.append((process.pid, torch_device))
+        return self.prediction
+
+    def close(self):
+        pass
+
+
+def rebuilt(workload=REBUILT):
+    return Prediction(expecting=SimpleNamespace(workload=workload))
+
+
+@pytest.fixture
+def open_app(shown, monkeypatch):
+    """The live screen with predictions of the test's own; formulas alone answer."""
+    from vramtop.trace import client
+
+    monkeypatch.setattr(client, "why_not", lambda: "torch is not installed here")
+
+    def run(**options):
+        return shown(**{"size": (120, 40), **options})
+
+    return run
+
+
+def with_predictions(screen):
+    predict = screen.app._predict = Predict()
+    screen.app._change()
+    return predict
+
+
+async def test_a_live_process_is_explored_as_soon_as_it_is_rebuilt(open_app):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        await screen.press("e")
+        assert "process 4101 is being rebuilt: step 1 of 2 50 %; this is gpt2" in screen.words
+        assert predict.asked[-1] == (4101, "cuda:0")
+        predict.prediction = rebuilt()
+        await screen.step()
+        assert "distilgpt2 · training · from pid 4101 cuda:0" in screen.lines[0]
+        assert "being rebuilt" not in screen.text
+        exploring = screen.app._exploring
+        assert exploring.exploration.workload == REBUILT
+        # The card has 80 GiB, of which the workload's device has 76: the rest is others'.
+        assert exploring.exploration.others_bytes == 4 * GIB
+        assert "other processes" in screen.text
+        await screen.press("down", "right")
+        assert exploring.exploration.workload.batch == 4
+        await screen.step()
+        assert exploring.exploration.workload.batch == 4, "what the user did stays"
+        await screen.press("escape")
+        assert "2 Processes" in screen.text
+        assert screen.app._exploring is None
+
+
+async def test_observed_peaks_come_along(open_app):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        predict.prediction = rebuilt()
+        await screen.press("e")
+        exploring = screen.app._exploring
+        before = exploring.exploration.observed
+        seen = ObservedPeak(5, 256, 3 * GIB, 12)
+        frame = screen.app.frame
+        key = (frame.process.key, "cuda:0")
+        fleet = dataclasses.replace(frame.fleet, observed={**frame.fleet.observed, key: (seen,)})
+        screen.app.frame = dataclasses.replace(frame, fleet=fleet)
+        await screen.pilot.pause()
+        assert exploring.exploration.observed == (seen,) != before
+
+
+@pytest.mark.parametrize(
+    ("prediction", "said"),
+    [
+        (Prediction(problem="its optimizer is unknown"), "cannot be explored: its optimizer is"),
+        (rebuilt(None), "cannot be rebuilt here"),
+        (None, "cannot be explored: its memory is not explained"),
+    ],
+)
+async def test_what_cannot_be_rebuilt_is_said(open_app, prediction, said):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        predict.prediction = prediction
+        await screen.press("e")
+        assert said in screen.words
+        assert "this is gpt2" in screen.words
+        assert "gpt2 · training" in screen.lines[0]
+
+
+async def test_without_a_probe_a_small_model_on_the_gpu(open_app):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        asked = len(predict.asked)
+        while screen.selected() != 4102:
+            await screen.press("down")
+        await screen.press("e")
+        assert "process 4102 has no probe (vramtop run -- … gives it one)" in screen.words
+        assert "this is gpt2 on GPU 0" in screen.words
+        assert not [pid for pid, _ in predict.asked[asked:] if pid == 4102]
+        exploration = screen.app._exploring.exploration
+        assert exploration.others_bytes > 0
+        total = exploration.others_bytes + exploration.workload.device.total_bytes
+        assert total == screen.app.frame.fleet.snapshot.devices[0].memory.total_bytes
+
+
+async def test_b_opens_the_explorer_and_leads_to_what_if(open_app):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        predict.prediction = rebuilt()
+        await screen.press("b")
+        assert type(screen.app.screen).__name__ == "ExplorerScreen"
+        await screen.press("e")
+        assert "distilgpt2 · training" in screen.lines[0]
+        assert type(screen.app.screen).__name__ == "WhatIfScreen"
+        await screen.press("b")
+        assert type(screen.app.screen).__name__ == "ExplorerScreen"
+        await screen.press("escape", "escape")
+        assert "2 Processes" in screen.text
+        assert screen.app._exploring is None
+        await screen.press("b", "escape")
+        assert "2 Processes" in screen.text
+        assert screen.app._exploring is None
+
+
+async def test_keys_of_the_live_screen_do_nothing_under_it(open_app):
+    async with open_app() as screen:
+        with_predictions(screen)
+        await screen.press("e")
+        await screen.press("e", "K", "T", "space", "s", "slash", "p", "1", "5")
+        assert type(screen.app.screen).__name__ == "WhatIfScreen"
+        assert not screen.app._view.paused
+        await screen.press("question_mark")
+        assert "undo the last change" in screen.text
+        await screen.press("q", "q")
+        assert screen.app._exit
+
+
+async def test_footer_and_palette_have_both(open_app):
+    async with open_app(size=(160, 40)) as screen:
+        with_predictions(screen)
+        assert "e What if" in screen.lines[-1]
+        await screen.click(screen.lines[-1].index("What if"), 39)
+        assert type(screen.app.screen).__name__ == "WhatIfScreen"
+        x = screen.lines[-1].index("Undo")
+        await screen.click(x, 39)
+        assert "nothing to undo" in screen.words
