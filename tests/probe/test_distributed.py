@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -46,8 +47,8 @@ def train(name, model):
         optimizer.step()
         out.append((probe.observer.totals()["cpu"][:3], by_hand(model, optimizer)))
         optimizer.zero_grad()
-    classes = [m["class"] for m in probe.observer.models()]
-    print(json.dumps([name, out, classes, probe.faults.messages]), flush=True)
+    job = [probe.observer.models(), probe.observer.optimizers()]
+    print(json.dumps([name, out, job, probe.faults.messages]), flush=True)
 
 train("ddp", nn.parallel.DistributedDataParallel(net(), gradient_as_bucket_view=True))
 import gc; gc.collect()
@@ -73,12 +74,20 @@ def test_two_ranks(start):
     for process in ranks:
         out, err = process.communicate(timeout=90)
         assert process.returncode == 0, err
-        lines = [eval(line, {"null": None}) for line in out.splitlines() if line.startswith("[")]
-        (ddp, ddp_counts, classes, ddp_faults), (fsdp, fsdp_counts, _, fsdp_faults) = lines
+        lines = [json.loads(line) for line in out.splitlines() if line.startswith("[")]
+        (ddp, ddp_counts, ddp_job, ddp_faults), (fsdp, fsdp_counts, fsdp_job, fsdp_faults) = lines
         assert (ddp, fsdp) == ("ddp", "fsdp")
         assert ddp_faults == fsdp_faults == []
-        assert classes == ["Sequential"]
-        whole = 4 * (16 * 32 + 32 + 32 * 16 + 16)
+        elements = 16 * 32 + 32 + 32 * 16 + 16
+        for wrapper, job in (("DistributedDataParallel", ddp_job), ("FSDPModule", fsdp_job)):
+            (model,), (optimizer,) = job
+            assert model["class"] == "Sequential"
+            assert model["wrappers"] == [wrapper]
+            assert (model["tensors"], model["trainable_by_dtype"]) == (4, {"float32": elements})
+            assert optimizer["parameters"] == elements
+            assert optimizer["state_by_dtype"] == {"float32": 2 * elements}
+            assert (model["arguments"], model["batch_shapes"]) == (["0"], [[4, 16]])
+        whole = 4 * elements
         for told, counted in ddp_counts:
             assert told == counted
             assert told[0] == whole

@@ -156,6 +156,32 @@ def test_state_made_in_a_first_step_is_state_and_transients_are_temporary(record
 # What is followed.
 
 
+def test_what_else_outlives_backward_is_no_gradient(record):
+    """Checkpointing with adapters makes the embeddings' output a leaf, which gets a gradient."""
+    model = nn.Linear(8, 16, bias=False)  # 512 bytes
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+    found, errors = record(model, optimizer)
+    found.forward_begins(FORWARD_BEGINS, FORWARD)
+    found.begin_round(FORWARD_BEGINS)
+    x = torch.randn(32, 8, requires_grad=True)  # 1024 bytes
+    out = model(x)
+    found.forward_ends(FORWARD_ENDS, (x,), out)
+    out.sum().backward()
+    found.step_begins(STEP_BEGINS)
+    optimizer.step()
+    found.step_ends(STEP_ENDS)
+    x.grad = None
+    optimizer.zero_grad()
+    detail = told(found)
+    assert errors == []
+    phases = {phase["name"]: phase for phase in detail["phases"]}
+    assert [phase["name"] for phase in detail["phases"]][:3] == ["forward", "backward", "step"]
+    for name in ("backward", "step"):
+        held = named(phases[name]["after"])
+        assert (held["gradient"], held["autograd_detail"]) == (512, 1024)
+    assert phases["zero_grad"]["before_bytes"] - phases["zero_grad"]["after_bytes"] == 512
+
+
 def test_storages_come_and_go_with_their_tensors(record):
     found, errors = record(nn.Linear(1, 1))
     before = sizes(found)
