@@ -36,8 +36,11 @@ def test_what_the_file_says_is_taken(home):
         ("interval_s = 0", "interval_s must be 0.1 to 60"),
         ("interval_s = 'fast'", "interval_s must be 0.1 to 60"),
         ("readonly = 1", "readonly must be true or false"),
-        ("speed = 1", "unknown speed; known are backend"),
+        ("speed = 1", "unknown speed; known are alert_at_percent"),
         ("theme = 'nope'", "theme must be one of dark, light"),
+        ("alert_at_percent = 0", "alert_at_percent must be 1 to 100"),
+        ("alert_at_percent = true", "alert_at_percent must be 1 to 100"),
+        ("on_alert = 1", "on_alert must be a command as text"),
         ("= =", "cannot be read"),
     ],
 )

@@ -6,6 +6,8 @@ config.toml lies in platformdirs' user_config_dir("vramtop") and may hold::
     interval_s = 1.0        # seconds between readings, 0.1 to 60
     readonly = false        # no signals
     theme = "dark"          # dark | light; without it the theme of the last time
+    alert_at_percent = 95   # warn of a device as full as that; without it never
+    on_alert = 'notify-send "$VRAMTOP_ALERT_TEXT"'   # run once for each alert
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from .errors import UsageError
 BACKENDS = ("auto", "nvml", "host")
 THEMES = ("dark", "light")
 INTERVAL_RANGE_S = (0.1, 60.0)
+ALERT_RANGE_PERCENT = (1.0, 100.0)
 _STATE_MAX_BYTES = 64 << 10
 
 
@@ -35,6 +38,8 @@ class Config:
     interval_s: float = 1.0
     readonly: bool = False
     theme: str | None = None
+    alert_at_percent: float | None = None
+    on_alert: str | None = None
 
 
 def config_path() -> Path:
@@ -83,6 +88,14 @@ def _check(path: Path, values: dict[str, Any]) -> None:
         raise UsageError(f"{path}: readonly must be true or false")
     if values.get("theme", THEMES[0]) not in THEMES:
         raise UsageError(f"{path}: theme must be one of {', '.join(THEMES)}")
+    low, high = ALERT_RANGE_PERCENT
+    percent = values.get("alert_at_percent", low)
+    if isinstance(percent, bool) or not isinstance(percent, int | float):
+        percent = -1.0
+    if not low <= percent <= high:
+        raise UsageError(f"{path}: alert_at_percent must be {low:g} to {high:g}")
+    if not isinstance(values.get("on_alert", ""), str):
+        raise UsageError(f"{path}: on_alert must be a command as text")
 
 
 def load_state() -> dict[str, Any]:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .. import settings
+from ..core.alerts import Alert, alerts
+from ..core.fleet import Fleet, ProcessKey, reduce
 from ..core.model import Snapshot
-from ..errors import EXIT_OK, UsageError
+from ..core.outlook import foresee
+from ..errors import EXIT_ALERT, EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from ..predict.predictions import Prediction
 
 NAME = "monitor"
 HELP = "Show devices, processes and where the memory of PyTorch trainings goes."
@@ -36,10 +44,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--readonly", action="store_true", default=None, help="take signals away from the app"
     )
+    low, high = settings.ALERT_RANGE_PERCENT
+    parser.add_argument(
+        "--alert-at",
+        type=_percent,
+        metavar="PERCENT",
+        help="alert when a device is as full as that; an OOM that is foreseen always is an alert, "
+        f"with --once both make the exit code {EXIT_ALERT} (default: never)",
+    )
+    parser.add_argument(
+        "--on-alert",
+        metavar="COMMAND",
+        help="shell command that the screen runs once for each alert; it finds what it is about "
+        "in $VRAMTOP_ALERT_TEXT, _KIND (threshold, forecast), _PID and _DEVICE",
+    )
 
 
 def _interval(text: str) -> float:
-    low, high = settings.INTERVAL_RANGE_S
+    return _number(text, *settings.INTERVAL_RANGE_S)
+
+
+def _percent(text: str) -> float:
+    return _number(text.removesuffix("%"), *settings.ALERT_RANGE_PERCENT)
+
+
+def _number(text: str, low: float, high: float) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -59,16 +88,20 @@ class Options:
     interval_s: float
     readonly: bool
     theme: str | None
+    alert_at_percent: float | None
+    on_alert: str | None
 
 
 def read_options(args: argparse.Namespace) -> Options:
     """Merge the command line over config.toml.
 
     Raises:
-        UsageError: ``--json`` without ``--once``, or config.toml is wrong.
+        UsageError: ``--json`` without ``--once``, ``--on-alert`` with it, or config.toml is wrong.
     """
     if args.json and not args.once:
         raise UsageError("--json needs --once; a live screen is not JSON")
+    if args.on_alert and args.once:
+        raise UsageError(f"--on-alert needs the screen; --once exits with {EXIT_ALERT} instead")
     config = settings.load_config()
     return Options(
         once=args.once,
@@ -77,6 +110,8 @@ def read_options(args: argparse.Namespace) -> Options:
         interval_s=args.interval or float(config.interval_s),
         readonly=config.readonly if args.readonly is None else args.readonly,
         theme=config.theme,
+        alert_at_percent=config.alert_at_percent if args.alert_at is None else args.alert_at,
+        on_alert=config.on_alert if args.on_alert is None else args.on_alert,
     )
 
 
@@ -95,15 +130,30 @@ def show(options: Options, *, select_pid: int | None = None) -> int:
         print(f"vramtop: {reason}; printing one snapshot (--once)", file=sys.stderr)
         once = True
     if once:
-        print_snapshot(_read_snapshot(options), as_json=options.json)
-        return EXIT_OK
+        snapshot = _read_snapshot(options)
+        active = alerts(foresee(reduce(Fleet(), snapshot)), options.alert_at_percent)
+        print_snapshot(snapshot, active, as_json=options.json)
+        return EXIT_ALERT if active else EXIT_OK
     from ..sources.collector import Collector, open_backend
     from ..tui.app import run_app
+    from .alerting import AlertCommand
 
     if options.backend == "nvml":  # asked for by name: say at once if there is none
         open_backend("nvml")[0].close()
     collector = Collector(options.backend, options.interval_s)
-    return run_app(collector, select_pid=select_pid, readonly=options.readonly, theme=options.theme)
+    command = AlertCommand(options.on_alert) if options.on_alert else None
+    try:
+        return run_app(
+            collector,
+            select_pid=select_pid,
+            readonly=options.readonly,
+            theme=options.theme,
+            alert_at_percent=options.alert_at_percent,
+            on_alerts=command.tell if command else None,
+        )
+    finally:
+        if command is not None:
+            command.close()
 
 
 def _read_snapshot(options: Options) -> Snapshot:
@@ -116,16 +166,31 @@ def _read_snapshot(options: Options) -> Snapshot:
         collector.stop()
 
 
-def print_snapshot(snapshot: Snapshot, *, as_json: bool) -> None:
-    """Print a snapshot as a table or as JSON."""
+def print_snapshot(snapshot: Snapshot, active: tuple[Alert, ...] = (), *, as_json: bool) -> None:
+    """Print a snapshot, its alerts and what its trainings should hold, as a table or as JSON."""
+    predictions = _predictions(snapshot)
     if as_json:
         from ..report import json
 
-        print(json.render(snapshot))
+        print(json.render(snapshot, active, predictions=predictions))
     else:
         from ..report import text
 
-        print(text.render(snapshot, width=text.terminal_width()))
+        print(text.render(snapshot, text.terminal_width(), active, predictions=predictions))
+
+
+def _predictions(snapshot: Snapshot) -> Mapping[ProcessKey, Prediction]:
+    """Of every process with a streaming probe; takes seconds the first time."""
+    if not any(process.probe.state == "streaming" for process in snapshot.processes):
+        return {}
+    from ..predict.predictions import of_fleet
+    from .progress import ProgressLine
+
+    line = ProgressLine()
+    try:
+        return of_fleet(reduce(Fleet(), snapshot), line)
+    finally:
+        line.clear()
 
 
 def why_no_screen() -> str | None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from .breakdowns import probe_device_of
+from .devices import device_rows, uuid_of
+from .fleet import Fleet
+from .forecast import about
+from .units import format_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +24,46 @@ class Alert:
     pid: int | None = None
     device: str | None = None
     """uuid."""
+
+
+def alerts(fleet: Fleet, at_percent: float | None = None) -> tuple[Alert, ...]:
+    """What is to be warned of in the last snapshot, the nearest OOM first.
+
+    Args:
+        fleet: with its forecasts (``outlook.foresee``).
+        at_percent: the share of a device's memory in use from which on that is an alert; None for
+            never, since a GPU that a training fills is as it should be.
+    """
+    return (*_forecasts(fleet), *_thresholds(fleet, at_percent))
+
+
+def _forecasts(fleet: Fleet) -> Iterator[Alert]:
+    near = sorted(fleet.forecasts.items(), key=lambda item: item[1].oom_in_s)
+    for ((pid, started_at), torch_device), forecast in near:
+        if forecast.confidence == "low":
+            continue
+        process = fleet.process((pid, started_at))
+        part = probe_device_of(process, torch_device) if process else None
+        yield Alert(
+            key=f"forecast {pid} {started_at} {torch_device}",
+            kind="forecast",
+            text=f"OOM in {about(forecast.oom_in_s)} (pid {pid})",
+            pid=pid,
+            device=uuid_of(part, process) if process and part else None,
+        )
+
+
+def _thresholds(fleet: Fleet, at_percent: float | None) -> Iterator[Alert]:
+    for row in device_rows(fleet):
+        stale = row.device.stale_s is not None
+        if at_percent is None or row.used_share is None or stale:
+            continue
+        if 100 * row.used_share >= at_percent:
+            name = "host RAM" if row.short_name == "host" else f"GPU {row.short_name}"
+            total = format_bytes(row.memory.total_bytes)
+            yield Alert(
+                key=f"threshold {row.uuid}",
+                kind="threshold",
+                text=f"{name} is {100 * row.used_share:.0f}% full (of {total})",
+                device=row.uuid,
+            )

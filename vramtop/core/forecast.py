@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -16,6 +16,14 @@ from .units import format_bytes
 GrowthKind = Literal["leak", "growing-input", "fragmentation", "growth"]
 Confidence = Literal["high", "medium", "low"]
 
+CAUSES: Final[Mapping[GrowthKind, str]] = {
+    "leak": "a leak: what is left between steps grows; look for losses kept without .item()",
+    "growing-input": "the batches grow: the longest one to come decides",
+    "fragmentation": "fragmentation: reserved grows and allocated does not; try "
+    "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
+    "growth": "the peaks grow, what is left between steps does not",
+}
+"""Why, and what to do, in words."""
 HORIZON_S: Final = 86400.0
 """Of what is further away than a day nothing is said: no training's growth is known so well."""
 _FIRST_STEPS: Final = 3
@@ -315,7 +323,7 @@ def _text(
     bytes_per_step: float | None,
     confidence: Confidence,
 ) -> str:
-    when = _about(oom_in_s)
+    when = about(oom_in_s)
     if oom_in_steps is not None:
         when += f" / {_two_digits(oom_in_steps)} steps"
     rate = f"{format_bytes(round(bytes_per_s))} a second"
@@ -324,7 +332,7 @@ def _text(
     return f"OOM in {when} at this growth ({rate}, {confidence} confidence)"
 
 
-def _about(seconds: float) -> str:
+def about(seconds: float) -> str:
     """A duration as exactly as such a forecast can be."""
     if seconds < 90:
         return f"~{_two_digits(seconds)} s"

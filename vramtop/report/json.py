@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..core.alerts import Alert
 from ..core.devices import device_memory
+from ..core.fleet import Fleet, ProcessKey, reduce
+from ..core.forecast import Forecast
 from ..core.model import (
     AllocatorStats,
     Device,
@@ -19,24 +24,51 @@ from ..core.model import (
     Process,
     Snapshot,
 )
+from ..core.outlook import forecast_of, foresee
 from .json_detail import breakdown_object, detail_object, segments_object, stage_object
+from .json_prediction import prediction_object
+
+if TYPE_CHECKING:
+    from ..predict.predictions import Prediction
 
 SCHEMA = "vramtop.snapshot/1"
 
 
-def render(snapshot: Snapshot, *, indent: int | None = 2) -> str:
-    """The snapshot as JSON text."""
-    return json.dumps(to_object(snapshot), indent=indent, ensure_ascii=False)
+def render(
+    snapshot: Snapshot,
+    alerts: Sequence[Alert] = (),
+    *,
+    predictions: Mapping[ProcessKey, Prediction] | None = None,
+    indent: int | None = 2,
+) -> str:
+    """The snapshot, with what is to be warned of in it, as JSON text."""
+    shown = to_object(snapshot, alerts, predictions=predictions)
+    return json.dumps(shown, indent=indent, ensure_ascii=False)
 
 
-def to_object(snapshot: Snapshot) -> dict[str, Any]:
+def to_object(
+    snapshot: Snapshot,
+    alerts: Sequence[Alert] = (),
+    *,
+    predictions: Mapping[ProcessKey, Prediction] | None = None,
+) -> dict[str, Any]:
     """The snapshot as plain values; times are ISO 8601 in UTC."""
+    fleet = foresee(reduce(Fleet(), snapshot))
+    made = predictions or {}
     return {
         "schema": SCHEMA,
         "taken_at": _time(snapshot.taken_at),
         "host": _host(snapshot.host),
         "devices": [_device(device) for device in snapshot.devices],
-        "processes": [_process(process, snapshot.devices) for process in snapshot.processes],
+        "processes": [
+            {
+                **_process(process, snapshot.devices),
+                "prediction": prediction_object(made.get(process.key)),
+                "forecast": _forecast(forecast_of(fleet, process)),
+            }
+            for process in snapshot.processes
+        ],
+        "alerts": [_alert(alert) for alert in alerts],
         "problems": [{"source": p.source, "message": p.message} for p in snapshot.problems],
     }
 
@@ -115,6 +147,14 @@ def _process(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:
         "cpu_percent": process.cpu_percent,
         "probe": _probe(process, devices),
     }
+
+
+def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+    return None if forecast is None else asdict(forecast)
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    return {"kind": alert.kind, "text": alert.text, "pid": alert.pid, "device": alert.device}
 
 
 def _probe(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:

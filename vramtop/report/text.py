@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
+from ..core.alerts import Alert
 from ..core.breakdowns import (
     BreakdownRow,
     breakdown_rows,
@@ -14,13 +17,19 @@ from ..core.breakdowns import (
     torch_devices,
 )
 from ..core.devices import device_memory, device_short_name
-from ..core.fleet import Fleet, reduce
+from ..core.fleet import Fleet, ProcessKey, reduce
+from ..core.forecast import CAUSES
 from ..core.memory import Detail
 from ..core.model import Device, DeviceMemory, Process, Snapshot
+from ..core.outlook import foresee
 from ..core.phases import peak_sentence, phase_rows
 from ..core.rows import process_rows
 from ..core.segments import warning
 from ..core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
+from ..estimator.comparison import verdict_text
+
+if TYPE_CHECKING:
+    from ..predict.predictions import Prediction
 
 _PIPE_WIDTH = 200
 _COLUMNS = ("pid", "user", "device", "kind", "memory", "allocated", "reserved", "probe", "command")
@@ -44,13 +53,22 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
 
 
-def render(snapshot: Snapshot, width: int) -> str:
+def render(
+    snapshot: Snapshot,
+    width: int,
+    alerts: Sequence[Alert] = (),
+    *,
+    predictions: Mapping[ProcessKey, Prediction] | None = None,
+) -> str:
     """The snapshot as text with lines of at most ``width`` characters."""
-    fleet = reduce(Fleet(), snapshot)
-    return "\n".join(line[:width].rstrip() for line in _lines(fleet, snapshot, width))
+    fleet = foresee(reduce(Fleet(), snapshot))
+    lines = [*_lines(fleet, snapshot, width, predictions or {}), *_warnings(snapshot, alerts)]
+    return "\n".join(line[:width].rstrip() for line in lines)
 
 
-def _lines(fleet: Fleet, snapshot: Snapshot, width: int) -> Iterator[str]:
+def _lines(
+    fleet: Fleet, snapshot: Snapshot, width: int, predictions: Mapping[ProcessKey, Prediction]
+) -> Iterator[str]:
     taken = datetime.fromtimestamp(snapshot.taken_at).astimezone()
     driver = snapshot.host.driver_version
     yield f"{snapshot.host.hostname}  {taken:%Y-%m-%d %H:%M:%S}" + (
@@ -66,8 +84,15 @@ def _lines(fleet: Fleet, snapshot: Snapshot, width: int) -> Iterator[str]:
     yield from _table(_HEADS, cells, {1, 2, 3, 7, 8})
     for row in rows:
         yield from _breakdown(fleet, row.process, width)
-    if snapshot.problems:
+        if (prediction := predictions.get(row.process.key)) is not None:
+            yield from _prediction(prediction, row.process, width)
+
+
+def _warnings(snapshot: Snapshot, alerts: Sequence[Alert]) -> Iterator[str]:
+    if alerts or snapshot.problems:
         yield ""
+    for alert in alerts:
+        yield f"▲ {alert.text}"
     for problem in snapshot.problems:
         yield f"! {problem.source}: {problem.message}"
 
@@ -129,12 +154,29 @@ def _breakdown(fleet: Fleet, process: Process, width: int) -> Iterator[str]:
             yield from _detail(detail, width)
         elif probe.detail == "pending":
             yield "phases and peak: after the next step that is sampled in detail"
+        forecast = fleet.forecasts.get((process.key, name))
+        if forecast is not None:
+            yield f"forecast: {forecast.text}"
+            yield f"  {CAUSES[forecast.kind]}"
         part = probe_device_of(process, name)
         if part is not None and part.segments is not None:
             memory = device_memory(fleet.snapshot.devices, part, process)
             warned = warning(part.segments, None if memory is None else memory.free_bytes)
             if warned is not None:
                 yield warned
+
+
+def _prediction(prediction: Prediction, process: Process, width: int) -> Iterator[str]:
+    """Whether it is as predicted, then each likely reason why not."""
+    comparison = prediction.comparison
+    if comparison is None:
+        yield from wrap(f"no prediction: {prediction.problem}", width, subsequent_indent="  ")
+        return
+    peak = comparison.expected.peak_bytes
+    said = f"predicted peak {format_bytes(peak)}, {comparison.expected.source}: "
+    said += verdict_text(comparison, torch_devices(process)[0])
+    for text in (said, *(f"→ {reason.text}" for reason in comparison.reasons)):
+        yield from wrap(text, width, subsequent_indent="  ")
 
 
 def _rows(row: BreakdownRow) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from .. import settings
+from ..core.alerts import Alert, alerts
 from ..core.rows import SORT_KEYS
 from ..errors import EXIT_OK
 from ..sources.base import SnapshotSource
@@ -26,6 +28,8 @@ from .widgets.bars import Footer, ProblemBar, StatusBar
 from .widgets.filter_field import FilterField
 from .widgets.lower import Lower
 
+OnAlerts = Callable[[Sequence[Alert], float], str]
+"""Given the alerts of every snapshot and its time; what it says is for the message line."""
 PERIODS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -51,6 +55,7 @@ class VramtopApp(Explorers):
         theme: str | None = None,
         view: View | None = None,
         pane: str | None = None,
+        on_alerts: OnAlerts | None = None,
     ) -> None:
         super().__init__(replace(view or View(), period_s=source.period_s))
         for known in THEMES:
@@ -61,6 +66,7 @@ class VramtopApp(Explorers):
         for binding in bindings(self.actions):
             self._bindings.key_to_bindings.setdefault(binding.key, []).append(binding)
         self._feed = Feed(source, lambda: self.post_message(SnapshotsWait()))
+        self._on_alerts = on_alerts
         self._select_pid = select_pid
         self._pane = pane if pane in [kind.NAME for kind in PANES] else self._pane
         self.AUTO_FOCUS = f"#{self._pane}"  # type: ignore[misc]  # ClassVar there, remembered here
@@ -104,8 +110,12 @@ class VramtopApp(Explorers):
         if self._view.selected is None and shown and shown.probe.state == "streaming":
             # Once its memory is explained it stays, whichever process is the first by now.
             self._view = replace(self._view, selected=shown.key)
+        message = self._view.message
+        if self._on_alerts is not None:  # of a paused screen too
+            active = alerts(self._fleet, self._view.alert_at_percent)
+            message = self._on_alerts(active, self._fleet.snapshot.taken_at) or message
         if not self._view.paused:
-            self._change(message=self._view.message)
+            self._change(message=message)
 
     def watch_frame(self, frame: Frame | None) -> None:
         """The one place from which everything is repainted."""
@@ -197,6 +207,8 @@ def run_app(
     select_pid: int | None = None,
     readonly: bool = False,
     theme: str | None = None,
+    alert_at_percent: float | None = None,
+    on_alerts: OnAlerts | None = None,
 ) -> int:
     """Show the live screen until the user leaves it; returns the exit code.
 
@@ -205,7 +217,7 @@ def run_app(
     """
     state = settings.load_state()
     sort_key, remembered = str(state.get("sort_key")), str(state.get("theme"))
-    view = View()
+    view = View(alert_at_percent=alert_at_percent)
     if sort_key in SORT_KEYS:
         view = replace(view, sort_key=sort_key, descending=bool(state.get("descending", True)))
     app = VramtopApp(
@@ -215,6 +227,7 @@ def run_app(
         theme={"dark": DARK, "light": LIGHT}.get(theme or "", remembered),
         view=view,
         pane=str(state.get("pane")),
+        on_alerts=on_alerts,
     )
     try:
         app.run()

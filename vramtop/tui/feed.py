@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..core.fleet import Fleet, reduce
 from ..core.model import Snapshot
+from ..core.outlook import foresee
 from ..sources.base import SnapshotSource
 
 
@@ -30,7 +31,7 @@ class Feed:
             waiting, self._waiting = self._waiting, []
         for snapshot in waiting:
             fleet = reduce(fleet, snapshot)
-        return fleet
+        return foresee(fleet) if waiting else fleet
 
     def _deliver(self, snapshot: Snapshot) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..core.alerts import Alert, alerts
 from ..core.breakdowns import probe_device_of, torch_devices
 from ..core.fleet import Fleet, ProcessKey
 from ..core.memory import Detail
@@ -33,6 +34,8 @@ class View:
     filter_text: str = ""
     paused: bool = False
     period_s: float = 1.0
+    alert_at_percent: float | None = None
+    """How full a device may be before the screen warns; None: as full as it likes."""
     message: str = ""
     """The answer to the last key, until the next one."""
 
@@ -66,6 +69,11 @@ class Frame:
     def process(self) -> Process | None:
         """The selected process; None when no row is shown."""
         return self.rows[self.cursor].process if self.rows else None
+
+    @cached_property
+    def alerts(self) -> tuple[Alert, ...]:
+        """What the user is to be warned of."""
+        return alerts(self.fleet, self.view.alert_at_percent)
 
     @cached_property
     def torch_device(self) -> str | None:

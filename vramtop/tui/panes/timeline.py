@@ -9,6 +9,7 @@ from textual.strip import Strip
 from ...core.breakdowns import layers
 from ...core.devices import device_places
 from ...core.fleet import Fleet
+from ...core.forecast import about
 from ...core.history import History
 from ...core.memory import CATEGORIES
 from ...core.model import Process
@@ -74,12 +75,16 @@ class TimelinePane(Pane):
         return lines
 
     def title_note(self, frame: Frame) -> str:
-        """The device's total, which is the ceiling, and the age of what is no longer measured."""
+        """The device's total, which is the ceiling, and when or since when it is of no use."""
         process, device = frame.process, frame.torch_device
         if process is None or device is None:
             return ""
         total = _total_bytes(frame)
         said = [] if total is None else [f"device {format_bytes(total)}"]
+        forecast = frame.fleet.forecasts.get((process.key, device))
+        if forecast is not None:
+            doubt = ", low confidence" * (forecast.confidence == "low")
+            said.insert(0, f"▲ OOM in {about(forecast.oom_in_s)}{doubt}")
         probe = process.probe
         if probe.state != "streaming" and probe.at is not None:
             age_s = max(frame.fleet.snapshot.taken_at - probe.at, 0.0)

@@ -9,8 +9,10 @@ from textual.strip import Strip
 from ...core.breakdowns import category_label
 from ...core.devices import device_places
 from ...core.fleet import ProcessKey
+from ...core.forecast import CAUSES
 from ...core.memory import CATEGORIES
 from ...core.model import ModelInfo, OptimizerInfo, ProbeDevice, Process
+from ...core.outlook import forecast_of
 from ...core.phases import peak_sentence, phase_rows
 from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
 from ..frame import Frame
@@ -68,6 +70,9 @@ def _process_facts(frame: Frame, process: Process) -> list[tuple[str, str]]:
         facts.append(("running for", format_duration(max(now - process.started_at, 0.0))))
     if process.container:
         facts.append(("container", process.container))
+    forecast = forecast_of(frame.fleet, process)
+    if forecast is not None:
+        facts += [("forecast", forecast.text), ("", CAUSES[forecast.kind])]
     facts.append(("host memory", f"{format_bytes(process.host_rss_bytes)} resident"))
     facts.append(("CPU", format_percent(process.cpu_percent)))
     for use in process.devices:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 from textual import events
 
@@ -35,12 +37,23 @@ class StatusBar(Canvas):
             pieces.append((f"· {known} process{'es' * (known != 1)}, {watched} with a probe ", dim))
         pieces.append((f"· every {view.period_s:g} s", dim))
         right: list[Piece] = []
+        if frame.alerts:
+            more = f" +{len(frame.alerts) - 1} more" if len(frame.alerts) > 1 else ""
+            warned = f" ▲ {printable(frame.alerts[0].text)}{more} "
+            right.append((warned, ink("warn", "chip", bold=True)))
         if view.paused:
             right.append((" PAUSED, space goes on ", ink("background", "warn", bold=True)))
-        room = width - sum(cell_len(piece[0]) for piece in (*pieces, *right))
+        # What is said at the right matters more than where this is.
+        while len(pieces) > 1 and _cells(pieces) + _cells(right) > width:
+            pieces.pop()
+        room = width - _cells(pieces) - _cells(right)
         if room > 0:
             pieces.append((" " * room, dim))
         self.paint([line([*pieces, *right], width, dim)])
+
+
+def _cells(pieces: Sequence[Piece]) -> int:
+    return sum(cell_len(text) for text, _ in pieces)
 
 
 class ProblemBar(Canvas):
