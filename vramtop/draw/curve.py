@@ -89,16 +89,16 @@ def curve(
         for x, cell in enumerate(cells):
             is_held = cell.fg is not None
             above_is_held = y > 0 and area[y - 1][x].fg is not None
-            if x >= beyond:
-                dot = _beyond(is_held and x < drawn_to, y == limit, ascii)
+            if y == limit:  # what runs does not reach above it
+                dot = Dot("=" if ascii else "━", LIMIT)
+            elif x >= beyond:
+                dot = _beyond(is_held and x < drawn_to, ascii)
             elif is_held and x >= drawn_to:
                 dot = Dot(" " if above_is_held else "." if ascii else "·", AHEAD)
             elif is_held:
                 dot = _layer(what, cell.glyph, cell.fg, cell.bg)
                 if x == what.cursor and dot.glyph == "█" and not plain:
                     dot = Dot("│", "text", dot.key)
-            elif y == limit:
-                dot = Dot("=" if ascii else "━", LIMIT)
             elif x == what.cursor:
                 dot = Dot(":" if ascii else "┊", CURSOR)
             else:
@@ -140,9 +140,7 @@ def runs(row: Sequence[Dot]) -> list[Run]:
     ]
 
 
-def _beyond(is_held: bool, at_limit: bool, ascii: bool) -> Dot:  # noqa: A002
-    if at_limit:
-        return Dot("=" if ascii else "━", LIMIT)
+def _beyond(is_held: bool, ascii: bool) -> Dot:  # noqa: A002
     if is_held:
         return Dot("X" if ascii else "╳", OVER)
     return Dot("/" if ascii else "╱", BEYOND)

@@ -79,8 +79,10 @@ def room_words(sweep: Sweep, batch: int, footprint: Footprint) -> str:
     usable = format_bytes(sweep.usable_bytes)
     if left < 0:
         return f"{format_bytes(-left)} more than the {usable} there are"
+    if left == 0 and not sweep.is_beyond(batch):
+        return f"runs in {usable} by giving cached memory back"
     if sweep.is_beyond(batch):
-        return f"of {usable}, and yet a request finds no piece that is large enough"
+        return f"{format_bytes(left)} of {usable} left, but in pieces that are too small"
     return f"{format_bytes(left)} of {usable} left"
 
 

@@ -107,10 +107,9 @@ class Explored:
         return self._falls[sequence]
 
     def accumulations(self, place: Place) -> tuple[Accumulation, ...]:
-        """The place's effective batch, and round ones, by the largest micro-batch that fits."""
+        """The user's effective batch and round ones, by the largest micro-batch that fits there."""
         here = self.at(place)
-        workload = dataclasses.replace(here.workload, batch=place.batch)
-        return accumulations(workload, here.safe or here.largest or 0)
+        return accumulations(self.workload, here.safe or here.largest or 0)
 
     def grid(self, most: int) -> Grid | None:
         """The map with at most so many batches; None without a device."""
