@@ -1,7 +1,7 @@
 # Everything runs in .venv, which README's second command makes.
 BIN := .venv/bin
 
-.PHONY: check test bench screenshots
+.PHONY: check test bench screenshots recording
 
 check:  ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .
@@ -18,3 +18,7 @@ bench:  ## every benchmark prints its table and its machine; half an hour on an 
 screenshots:  ## from a real demo run; needs rsvg-convert (Debian: librsvg2-bin)
 	$(BIN)/python -m tests.screenshots
 	$(BIN)/python -m tests.screenshots_commands
+	$(BIN)/python -m tests.screenshots_explore
+
+recording:  ## screenshots/explorer.gif, the climb to the cliff; needs rsvg-convert
+	$(BIN)/python -m tests.recording

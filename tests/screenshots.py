@@ -43,12 +43,17 @@ async def shoot(pid, name, theme, size, keys):
     (FOLDER / f"{name}.svg").write_text(svg)
 
 
-def to_png(name):
-    """Convert with a font that is installed: the SVG names one from the web."""
-    svg = (FOLDER / f"{name}.svg").read_text().replace("Fira Code", "DejaVu Sans Mono")
+def for_rsvg(svg):
+    """With a font that is installed: the SVG names one from the web."""
+    svg = svg.replace("Fira Code", "DejaVu Sans Mono")
     svg = svg.replace("<text ", '<text xml:space="preserve" ')  # rsvg drops leading spaces
     # rsvg does not know textLength: this size makes DejaVu's advance the 12.2 px of a cell.
-    svg = svg.replace("font-size: 20px", "font-size: 20.265px")
+    return svg.replace("font-size: 20px", "font-size: 20.265px")
+
+
+def to_png(name):
+    """Convert a picture that is there."""
+    svg = for_rsvg((FOLDER / f"{name}.svg").read_text())
     command = ["rsvg-convert", "--zoom", PNG_ZOOM, "-o", str(FOLDER / f"{name}.png")]
     subprocess.run(command, input=svg.encode(), check=True)
 
