@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 
@@ -61,12 +61,12 @@ ACTIONS: Final = (
     _key("leap(1)", ("shift+right", "pageup"), "⇧→ pgup", "double", "twice as much"),
     _key("end(False)", ("home", "g"), "home g", "first", "first value"),
     _key("end(True)", ("end", "G"), "end G", "last", "last value"),
+    _key("type", (), "0–9", "number", "type a number"),
     _key("enter", ("enter",), "enter", "Choose", "list values; take advice", True),
     _key("other", ("tab", "shift+tab"), "tab", "Advice", "controls or advice", True),
     _key("undo", ("u",), "u", "Undo", "undo the last change", True),
     _key("explorer", ("b",), "b", "Batches", "curve, cliff and map", True),
 )
-"""Digits are no action of their own: they type a number into the control under the cursor."""
 
 
 class WhatIfScreen(ModalScreen[None]):
@@ -83,7 +83,12 @@ class WhatIfScreen(ModalScreen[None]):
     WhatIfScreen #whatif-message { height: 1; }
     WhatIfScreen #whatif-keys { height: 1; background: $panel; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTIONS)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(ACTIONS),
+        # Handled as keys of the screen they would overtake arrows, which are bindings.
+        *(Binding(digit, f"type('{digit}')", show=False) for digit in "0123456789"),
+        Binding("backspace", "type('')", show=False),
+    ]
     AUTO_FOCUS = "#controls"
 
     def __init__(self, exploring: Exploring, *, is_first: bool = False) -> None:
@@ -256,14 +261,10 @@ class WhatIfScreen(ModalScreen[None]):
 
         self.app.push_screen(ExplorerScreen(self._exploring))
 
-    def on_key(self, event: Any) -> None:
-        """Digits type a number."""
-        if self._has_advice:
-            return
-        if event.character is not None and event.character.isdecimal() and event.is_printable:
-            self.query_one(Controls).type(event.character)
-        elif event.key == "backspace":
-            self.query_one(Controls).type("")
+    def action_type(self, digit: str) -> None:
+        """A digit of a number, or "" to take the last one back."""
+        if not self._has_advice:
+            self.query_one(Controls).type(digit)
 
     # What the widgets tell.
 
