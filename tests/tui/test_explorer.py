@@ -182,7 +182,7 @@ async def test_the_verdict_turns_at_the_cliff(explorer):
         assert " TIGHT " in seen.text
         assert "CUDA out of memory" not in seen.text
         await seen.press("right")
-        assert "OOM by the prediction" in seen.text
+        assert " OOM LIKELY " in seen.text
         assert f"CUDA out of memory: batch {LARGEST + 1} needs" in seen.text
         await seen.press("end")
         assert "OUT OF MEMORY" in seen.text

@@ -218,10 +218,7 @@ def _map(explored: Explored, grid: Grid, look: Look) -> Iterator[Line]:
     workload, usable = explored.workload, explored.home.usable_bytes or 1
     glyphs = ASCII_GLYPHS if look.ascii else GLYPHS
     words = {"fits": "fits", "tight": "tight", "oom": "out of memory"}
-    yield (
-        Span("share of what can be used, by batch and tokens:  ", "dim"),
-        *(Span(f"{glyphs[name]} {word}  ", VERDICT_TONES[name]) for name, word in words.items()),
-    )
+    yield (Span("share of what can be used, by batch and tokens", "dim"),)
     heads = "".join(f"{batch:>{CELL - 1},} " for batch in grid.batches)
     yield (Span(" " * _LABEL + heads, "dim"),)
     for sequence, row in reversed(list(zip(grid.sequences, grid.rows, strict=True))):
@@ -233,4 +230,8 @@ def _map(explored: Explored, grid: Grid, look: Look) -> Iterator[Line]:
             Span(f"{sequence:>{_LABEL - 1},} ", "" if here is not None else "dim"),
             *_spans(heat_row(squares, present=here, ascii=look.ascii)),
         )
+    yield (
+        Span(" " * _LABEL),
+        *(Span(f"{glyphs[name]} {word}  ", VERDICT_TONES[name]) for name, word in words.items()),
+    )
     yield (Span(f"{workload.sequence:,} tokens as predicted, the others by formula", "dim"),)

@@ -70,7 +70,7 @@ def head_lines(picture: Picture, width: int) -> list[Strip]:
     if verdict is None:
         return [line(pieces, width, ink("text"))]
     if verdict != "oom" and sweep.is_beyond(batch):
-        word, tone = "TIGHT, OOM by the prediction", "error"
+        word, tone = "OOM LIKELY", "error"
     else:
         word, tone = VERDICT_WORDS[verdict], VERDICT_TONES[verdict]
     chip: Piece = (f" {word} ", ink("background", tone, bold=True))

@@ -140,8 +140,8 @@ def _legend(picture: Picture, width: int) -> Strip:
     words = {"fits": "fits", "tight": "tight", "oom": "out of memory"}
     pieces: list[Piece] = [(" " * _LABEL, ink("dim"))]
     for verdict, word in words.items():
-        pieces += [(f"{GLYPHS[verdict]} {word}   ", ink(VERDICT_TONES[verdict]))]
-    pieces.append(("[ ] cursor   ◆ asked   x swaps the axes", ink("dim")))
+        pieces += [(f"{GLYPHS[verdict]} {word}  ", ink(VERDICT_TONES[verdict]))]
+    pieces.append(("[ ] cursor  ◆ asked  x swaps the axes", ink("dim")))
     return line(pieces, width, ink("dim"))
 
 
