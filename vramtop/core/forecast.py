@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -81,7 +81,7 @@ class Forecast:
 class _Past:
     """The history as series of bytes, from where a training has settled."""
 
-    steps: list[int | None]
+    steps: list[int]
     held: list[Sample]
     """Allocated on a GPU, RSS on the CPU."""
     pinned: list[Sample]
@@ -159,11 +159,11 @@ def _found(past: _Past, swing_bytes: int) -> _Growth | None:
 def _past(history: Iterable[HistoryPoint], free_bytes: int) -> _Past:
     past = _Past([], [], [], [], free_bytes, 0)
     capacity, outside = free_bytes, 0
-    for point in _settled(list(history)):
+    for point, step in _settled(history):
         at, b = point.at, point.breakdown
         if b.cached_bytes is None:
             if b.process_bytes is not None:
-                past.steps.append(point.step)
+                past.steps.append(step)
                 past.held.append((at, b.process_bytes))
                 capacity = b.process_bytes + free_bytes
             continue
@@ -178,7 +178,7 @@ def _past(history: Iterable[HistoryPoint], free_bytes: int) -> _Past:
             + (b.unknown_bytes or 0)
         )
         pinned = allocated + (b.fragmentation_bytes or 0)
-        past.steps.append(point.step)
+        past.steps.append(step)
         past.held.append((at, allocated))
         past.pinned.append((at, pinned))
         past.reserved.append((at, pinned + b.cached_bytes))
@@ -187,27 +187,30 @@ def _past(history: Iterable[HistoryPoint], free_bytes: int) -> _Past:
     return replace(past, capacity_bytes=capacity, outside_bytes=outside)
 
 
-def _settled(points: list[HistoryPoint]) -> list[HistoryPoint]:
-    """Without what was before the last training of the process had settled."""
+def _settled(history: Iterable[HistoryPoint]) -> Iterator[tuple[HistoryPoint, int]]:
+    """The points of the last training of the process, and their steps, once it had settled.
+
+    Nothing is said of what comes before the steps: a model that is loaded grows too.
+    """
+    points = [(point, point.step) for point in history if point.step is not None]
     start = 0
-    for i, (before, after) in enumerate(pairwise(points), 1):
-        if before.step is not None and after.step is not None and after.step < before.step:
+    for i, ((_, before), (_, after)) in enumerate(pairwise(points), 1):
+        if after < before:
             start = i
     points = points[start:]
-    if not points or (points[0].step or 0) > _FIRST_STEPS:
-        return points
-    settled = next((p.at for p in points if (p.step or 0) >= _FIRST_STEPS), points[0].at)
-    return [point for point in points if point.at >= settled + _SETTLING_S]
+    if points and points[0][1] <= _FIRST_STEPS:
+        points = [(point, step) for point, step in points if step >= _FIRST_STEPS]
+        settled_at = points[0][0].at + _SETTLING_S if points else 0.0
+        points = [(point, step) for point, step in points if point.at >= settled_at]
+    yield from points
 
 
 def _windows(past: _Past) -> int | None:
     """Into how many windows to cut; None where there is too little to say anything."""
     if len(past.held) < 2 or past.held[-1][0] - past.held[0][0] < _MIN_SPAN_S:
         return None
-    count = min(len(past.held) // 2, _WINDOWS[1])
-    first, last = past.steps[0], past.steps[-1]
-    if first is not None and last is not None:
-        count = min(count, (last - first) // 2)
+    steps = past.steps[-1] - past.steps[0]
+    count = min(len(past.held) // 2, steps // 2, _WINDOWS[1])
     return count if count >= _WINDOWS[0] else None
 
 
@@ -268,16 +271,16 @@ def _rise(upper: list[Sample], before: Sequence[Sample], past: _Past) -> Trend |
 def _by_step(samples: Sequence[Sample], past: _Past) -> list[Sample]:
     """The samples over steps instead of seconds; none where several are of one step."""
     step_at = {at: step for (at, _), step in zip(past.held, past.steps, strict=True)}
-    steps = {step: value for at, value in samples if (step := step_at[at]) is not None}
+    steps = {step_at[at]: value for at, value in samples}
     return list(steps.items()) if len(steps) == len(samples) else []
 
 
-def _inputs_grow(observed: Sequence[ObservedPeak], first_step: int | None) -> bool:
+def _inputs_grow(observed: Sequence[ObservedPeak], first_step: int) -> bool:
     """Whether the batches that were sampled since that step are larger and larger."""
     sizes = sorted(
         (float(peak.step), float(peak.batch * (peak.sequence or 1)))
         for peak in observed
-        if peak.step is not None and peak.step >= (first_step or 0)
+        if peak.step is not None and peak.step >= first_step
     )
     return len(sizes) >= _MIN_SIZES and trend(sizes).tau >= _RISES
 
@@ -291,22 +294,20 @@ def _forecast(growth: _Growth, past: _Past, observed: Sequence[ObservedPeak]) ->
     kind = growth.kind
     if kind != "fragmentation" and _inputs_grow(observed, past.steps[0]):
         kind = "growing-input"
-    first, last = past.steps[0], past.steps[-1]
-    steps_per_s = None
-    if first is not None and last is not None and last > first:
-        steps_per_s = (last - first) / (past.held[-1][0] - past.held[0][0])
-    bytes_per_step = bytes_per_s / steps_per_s if steps_per_s else None
-    oom_in_steps = oom_in_s * steps_per_s if steps_per_s else None
+    seconds = past.held[-1][0] - past.held[0][0]
+    steps_per_s = (past.steps[-1] - past.steps[0]) / seconds
     confidence = _confidence(growth.trend)
+    step_bytes, steps = bytes_per_s / steps_per_s, oom_in_s * steps_per_s
     return Forecast(
         kind=kind,
         bytes_per_s=bytes_per_s,
-        bytes_per_step=bytes_per_step,
+        bytes_per_step=step_bytes,
         limit_bytes=past.capacity_bytes + past.outside_bytes,
         oom_in_s=oom_in_s,
-        oom_in_steps=oom_in_steps,
+        oom_in_steps=steps,
         confidence=confidence,
-        text=_text(oom_in_s, oom_in_steps, bytes_per_s, bytes_per_step, confidence),
+        text=f"OOM in {about(oom_in_s)} / {_two_digits(steps)} steps at this growth "
+        f"({format_bytes(round(step_bytes))} a step, {confidence} confidence)",
     )
 
 
@@ -314,22 +315,6 @@ def _confidence(trend: Trend) -> Confidence:
     if trend.relative_width <= _HIGH_WIDTH:
         return "high"
     return "medium" if trend.relative_width <= _MEDIUM_WIDTH else "low"
-
-
-def _text(
-    oom_in_s: float,
-    oom_in_steps: float | None,
-    bytes_per_s: float,
-    bytes_per_step: float | None,
-    confidence: Confidence,
-) -> str:
-    when = about(oom_in_s)
-    if oom_in_steps is not None:
-        when += f" / {_two_digits(oom_in_steps)} steps"
-    rate = f"{format_bytes(round(bytes_per_s))} a second"
-    if bytes_per_step is not None:
-        rate = f"{format_bytes(round(bytes_per_step))} a step"
-    return f"OOM in {when} at this growth ({rate}, {confidence} confidence)"
 
 
 def about(seconds: float) -> str:
