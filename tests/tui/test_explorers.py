@@ -116,6 +116,19 @@ async def test_what_cannot_be_rebuilt_is_said(open_app, prediction, said):
         assert "gpt2 · training" in screen.lines[0]
 
 
+async def test_a_process_that_ends_is_waited_for_no_longer(open_app):
+    async with open_app() as screen:
+        with_predictions(screen)
+        await screen.press("e")
+        assert "is being rebuilt" in screen.words
+        frame = screen.app.frame
+        snapshot = dataclasses.replace(frame.fleet.snapshot, processes=())
+        fleet = dataclasses.replace(frame.fleet, snapshot=snapshot, gone={})
+        screen.app.frame = dataclasses.replace(frame, fleet=fleet)
+        await screen.pilot.pause()
+        assert "process 4101 has ended; this is gpt2" in screen.words
+
+
 async def test_without_a_probe_a_small_model_on_the_gpu(open_app):
     async with open_app() as screen:
         predict = with_predictions(screen)

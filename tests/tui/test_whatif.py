@@ -398,6 +398,17 @@ async def test_nothing_is_painted_over_an_edge(whatif, size):
         assert "GPU" in next(line for line in screen.lines if line.startswith("▌"))
 
 
+async def test_the_curve_is_there_where_there_is_room_and_sets_the_batch(whatif):
+    async with whatif(size=(80, 24)) as screen:
+        assert "process memory over the micro-batch" not in screen.text
+    async with whatif() as screen:
+        await screen.until(lambda: "process memory over the micro-batch" in screen.text)
+        region = screen.app.screen.query_one("#whatif-curve").region
+        await screen.click(region.right - 3, region.y + 5)
+        assert screen.workload.batch > screen.exploration.estimate.max_micro_batch
+        assert "OUT OF MEMORY" in screen.text
+
+
 async def test_without_colours_words_and_glyphs_tell(whatif, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     async with whatif(dataclasses.replace(START, batch=99), size=(80, 24)) as screen:

@@ -32,7 +32,7 @@ _SLIVER: Final = "▏"
 _LEAST_BAR: Final = 4
 _REVERSED: Final = Style(reverse=True)
 _ON_CPU: Final = {"context": "rest of the process"}
-_ROOMY_LINES: Final = 34
+_ROOMY_LINES: Final = 28
 """From which blank lines set the parts apart."""
 
 # What low screens leave out, from the last to the first.

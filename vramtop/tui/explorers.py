@@ -93,7 +93,10 @@ class Explorers(Navigation):
         if self._is_rebuilt:
             exploring.observe(observed)
             return
-        if process is None or frame.predict is None:
+        if process is None or process.state == "gone":
+            self._give_up(exploring, f"process {key[0]} has ended; this is {MODEL}")
+            return
+        if frame.predict is None:
             return
         prediction = frame.predict(process, torch_device, frame.fleet)
         who = f"process {process.pid}"

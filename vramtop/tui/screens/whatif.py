@@ -9,25 +9,32 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
+from textual.timer import Timer
 
 from ...core.fleet import Fleet
 from ...core.units import format_bytes
 from ...estimator.catalog import short_name
-from ...estimator.controls import CONTROLS, apply_advice, texts_of
+from ...estimator.controls import CONTROLS, apply_advice, control_of, texts_of
+from ...estimator.explored import Explored, Place
 from ...estimator.workload import Workload
 from ..actions import Action, bindings
 from ..exploration import Exploration
 from ..exploring import Exploring
 from ..frame import Frame, View
 from ..paint import Piece, fit, line, printable
+from ..picture import Picture
 from ..theme import ink_of
 from ..widgets.advice import AdviceList
 from ..widgets.answer import Answer
 from ..widgets.bars import Footer
+from ..widgets.batch_curve import BatchCurve
 from ..widgets.canvas import Canvas
 from ..widgets.controls import Controls
 
 _GROUP: Final = "What if"
+_CURVE_FROM: Final = (120, 40)
+"""Columns and lines of a screen that has room for the curve over the batch."""
+_CURVE_REST_S: Final = 0.15
 
 
 def _key(
@@ -79,7 +86,10 @@ class WhatIfScreen(ModalScreen[None]):
     WhatIfScreen #whatif-left { width: 46%; max-width: 66; height: 1fr; }
     WhatIfScreen #controls { height: auto; }
     WhatIfScreen #advice { height: 1fr; min-height: 3; }
-    WhatIfScreen #answer { width: 1fr; height: 1fr; margin-left: 1; }
+    WhatIfScreen #whatif-right { width: 1fr; height: 1fr; margin-left: 1; }
+    WhatIfScreen #answer { height: 1fr; }
+    WhatIfScreen #whatif-curve { height: 15; display: none; }
+    WhatIfScreen.-curve #whatif-curve { display: block; }
     WhatIfScreen #whatif-message { height: 1; }
     WhatIfScreen #whatif-keys { height: 1; background: $panel; }
     """
@@ -97,6 +107,7 @@ class WhatIfScreen(ModalScreen[None]):
         self._exploring = exploring
         self._is_first = is_first
         self._message = ""
+        self._curve_timer: Timer | None = None
         self._actions = tuple(a for a in ACTIONS if not (is_first and a.name == "screen.back"))
 
     def compose(self) -> ComposeResult:
@@ -106,7 +117,9 @@ class WhatIfScreen(ModalScreen[None]):
             with Vertical(id="whatif-left"):
                 yield Controls(id="controls")
                 yield AdviceList(id="advice")
-            yield Answer(id="answer")
+            with Vertical(id="whatif-right"):
+                yield Answer(id="answer")
+                yield BatchCurve(id="whatif-curve")
         yield Canvas(id="whatif-message")
         yield Footer(self._actions, id="whatif-keys")
 
@@ -120,7 +133,9 @@ class WhatIfScreen(ModalScreen[None]):
         self._exploring.unsubscribe(self._show)
 
     def on_resize(self) -> None:
-        """Headings between the controls where there is room."""
+        """Where there is room: headings between the controls, the curve under the answer."""
+        size = self.app.size
+        self.set_class(size.width >= _CURVE_FROM[0] and size.height >= _CURVE_FROM[1], "-curve")
         self.call_after_refresh(self._show)
 
     # Showing.
@@ -134,7 +149,25 @@ class WhatIfScreen(ModalScreen[None]):
         self.query_one(Answer).show(exploration)
         self._show_head(exploration)
         self._show_message()
+        self._draw_curve_later()
         self.query_one(Footer).show(self._frame())
+
+    def _draw_curve_later(self) -> None:
+        """Once the keys rest: it asks for many batches."""
+        if self._curve_timer is not None:
+            self._curve_timer.stop()
+        if self.has_class("-curve"):
+            self._curve_timer = self.set_timer(_CURVE_REST_S, self._draw_curve)
+
+    def _draw_curve(self) -> None:
+        exploration = self._exploring.exploration
+        estimate, predictor = exploration.estimate, exploration.predictor
+        if estimate is None or predictor is None:
+            return
+        place = Place(estimate.workload.batch, estimate.workload.sequence)
+        explored = Explored(estimate, predictor)
+        picture = Picture(exploration, explored, place, ink_of(self.app))
+        self.query_one(BatchCurve).show(picture)
 
     def _height_of(self, controls: Controls) -> int:
         """All of them, with headings on high screens; on low ones they scroll over the advice."""
@@ -293,6 +326,10 @@ class WhatIfScreen(ModalScreen[None]):
                 self.on_controls_changed(Controls.Changed(control, values[position]))
 
         self.app.push_screen(ChooseScreen(control.label, texts, message.position, words), chosen)
+
+    def on_batch_curve_moved(self, message: BatchCurve.Moved) -> None:
+        """A batch was clicked in the curve."""
+        self.on_controls_changed(Controls.Changed(control_of("batch"), message.batch))
 
     def on_advice_list_taken(self, message: AdviceList.Taken) -> None:
         """Apply a piece of advice."""
