@@ -14,9 +14,15 @@ from vramtop.estimator.calibrated import calibrated, calibration
 from vramtop.estimator.catalog import find_gpu, find_model
 from vramtop.estimator.explored import Explored, Place
 from vramtop.estimator.grid import batch_axis, grid, sequence_axis
+from vramtop.estimator.sweep import sweep
 from vramtop.estimator.workload import Model, Workload
 
 GPT2 = Workload(find_model("gpt2"), batch=8, sequence=512, device=find_gpu("4090"))
+
+
+def swept(workload=GPT2):
+    predictor = closed.predictor(workload)
+    return sweep(judge.judge(predictor, workload), predictor)
 
 
 def test_axes_double_with_steps_half_way_where_there_is_room():
@@ -44,8 +50,7 @@ def test_models_without_formulas_or_tokens_have_one_sequence():
 
 
 def test_every_square_is_the_verdict_of_an_estimate_of_its_own():
-    predictor = closed.predictor(GPT2)
-    made = grid(GPT2, predictor, 1.0, (1, 16, 64), (256, 512, 1024))
+    made = grid(swept(), 1.0, (1, 16, 64), (256, 512, 1024))
     for sequence, row in zip(made.sequences, made.rows, strict=True):
         for batch, square in zip(made.batches, row, strict=True):
             workload = dataclasses.replace(GPT2, batch=batch, sequence=sequence)
@@ -57,11 +62,17 @@ def test_every_square_is_the_verdict_of_an_estimate_of_its_own():
 
 
 def test_impossible_sequences_are_none_and_a_device_is_needed():
-    predictor = closed.predictor(GPT2)
-    made = grid(GPT2, predictor, 1.0, (1, 2), (512, 4096))  # GPT-2 ends at 1,024
+    made = grid(swept(), 1.0, (1, 2), (512, 4096))  # GPT-2 ends at 1,024
     assert made.rows[1] == (None, None)
     with pytest.raises(UsageError, match="--gpu"):
-        grid(dataclasses.replace(GPT2, device=None), predictor, 1.0, (1,), (512,))
+        grid(swept(dataclasses.replace(GPT2, device=None)), 1.0, (1,), (512,))
+
+
+def test_the_present_row_agrees_with_the_cliff():
+    home = dataclasses.replace(swept(), largest=40, safe=20)  # as a replay with little memory says
+    (row,) = grid(home, 1.0, (36, 37, 40, 41, 64), (512,)).rows
+    assert [square.verdict for square in row] == ["tight", "tight", "tight", "tight", "oom"]
+    assert row[2].process_bytes == home.usable_bytes < row[3].process_bytes
 
 
 def test_formulas_drawn_to_a_trace_say_what_it_said():

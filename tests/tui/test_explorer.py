@@ -307,6 +307,19 @@ async def test_a_click_on_the_map_moves_the_cursor(explorer):
         assert seen.point == (4, 128)
 
 
+async def test_on_a_large_screen_squares_are_three_lines_high(explorer):
+    async with explorer(size=(160, 50)) as seen:
+        await seen.press("v")
+        y = next(y for y, line in enumerate(seen.lines) if line.strip().startswith("1,024"))
+        below = next(y for y, line in enumerate(seen.lines) if line.strip().startswith("768"))
+        assert below == y + 3
+        for row in (y - 1, y, y + 1):
+            await seen.press("shift+down")
+            await seen.pilot.click(offset=(9 + 2, row))
+            await seen.pilot.pause()
+            assert seen.point == (1, 1024)
+
+
 async def test_a_click_on_a_key_of_the_footer_does_it(explorer):
     async with explorer() as seen:
         footer = seen.lines[-1]

@@ -120,8 +120,7 @@ class Explored:
             last = min(max(_GRID_BEYOND * largest, now, 8), MOST_BATCH)
             keep = (now, largest) if largest else (now,)
             self._grids[most] = grid(
-                self.workload,
-                self.home.predictor,
+                self.home,
                 self._factor or 1.0,
                 batch_axis(last, most, keep),
                 self.sequences,

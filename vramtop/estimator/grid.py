@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..errors import UsageError
 from .calibrated import calibrated
 from .config_numbers import is_image_model, longest_sequence
-from .judge import uncertainty_of, usable_bytes, verdict_of
-from .result import Predictor, Verdict
+from .judge import uncertainty_of, verdict_of
+from .result import Method, Verdict
+from .sweep import Sweep
 from .workload import Workload
 
 _SHORTEST: Final = 128
@@ -30,7 +31,7 @@ class Square:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Verdicts by formula, but for the row of the present sequence, which its predictor says."""
+    """Verdicts by formula, but for the row of the present sequence, which its own curve says."""
 
     batches: tuple[int, ...]
     sequences: tuple[int, ...]
@@ -38,39 +39,36 @@ class Grid:
     """A row for each sequence; None where the workload is impossible."""
 
 
-def grid(
-    workload: Workload,
-    predictor: Predictor,
-    factor: float,
-    batches: Sequence[int],
-    sequences: Sequence[int],
-) -> Grid:
+def grid(home: Sweep, factor: float, batches: Sequence[int], sequences: Sequence[int]) -> Grid:
     """The verdict on the workload's device at each batch and sequence.
 
-    ``predictor`` is the workload's own; ``factor`` draws the formulas for other sequences to it
+    ``home`` is the curve of the present sequence; ``factor`` draws the formulas for others to it
     (``calibrated.calibration``).
 
     Raises:
         UsageError: there is no device to compare with.
     """
-    if workload.device is None:
+    workload, usable = home.workload, home.usable_bytes
+    if usable is None:
         raise UsageError("a map of what fits needs a device: --gpu NAME or --vram SIZE")
-    usable, gpus = usable_bytes(workload.device), workload.parallel.gpus
     rows: list[tuple[Square | None, ...]] = []
     for sequence in sequences:
-        of_row: Predictor | None = predictor
-        if sequence != workload.sequence:
-            of_row = None
+        process_bytes: Callable[[int], int] | None = None
+        method: Method = "closed-form"
+        if sequence == workload.sequence:
+            process_bytes, method = home.process_bytes, home.at(1).method
+        else:
             with contextlib.suppress(UsageError):
-                of_row = calibrated(dataclasses.replace(workload, sequence=sequence), factor)
-        if of_row is None:
+                there = dataclasses.replace(workload, sequence=sequence)
+                process_bytes = calibrated(there, factor).process_bytes
+        if process_bytes is None:
             rows.append((None,) * len(batches))
             continue
-        method = predictor.at(workload.batch).method if of_row is predictor else "closed-form"
         squares = []
         for batch in batches:
-            size = of_row.process_bytes(batch)
-            squares.append(Square(size, verdict_of(uncertainty_of(method, size, gpus), usable)))
+            size = process_bytes(batch)
+            sure = uncertainty_of(method, size, workload.parallel.gpus)
+            squares.append(Square(size, verdict_of(sure, usable)))
         rows.append(tuple(squares))
     return Grid(tuple(batches), tuple(sequences), tuple(rows))
 

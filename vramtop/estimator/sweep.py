@@ -108,6 +108,13 @@ class Sweep:
             near = before if share < 0.5 else after
         return self._given_back(_totalling(near, self.predictor.process_bytes(batch)), batch)
 
+    def process_bytes(self, batch: int) -> int:
+        """The total of any batch, on the axis or beyond its end."""
+        size = self.predictor.process_bytes(batch)
+        if self.usable_bytes is None or self.is_beyond(batch):
+            return size
+        return min(size, self.usable_bytes)
+
     def exactly(self, batch: int) -> Footprint:
         """Everything about a batch as the predictor says it; of a trace a replay."""
         return self._given_back(self.predictor.at(batch), batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Final
 
 from textual.strip import Strip
@@ -35,12 +36,12 @@ class PointScreen(OverlayScreen):
         where = PHASE_WORDS.get(footprint.peak_phase, footprint.peak_phase)
         if footprint.peak_module:
             where += f", at {footprint.peak_module}"
-        peak = f" peak: {format_bytes(footprint.peak_allocated_bytes)} allocated, {where}"
+        peak = f"peak: {format_bytes(footprint.peak_allocated_bytes)} allocated, {where}"
         return [
             *head_lines(picture, width),
             blank,
             *phase_lines(picture, width),
-            line([(peak, ink("text"))], width, ink("text")),
+            *(line([(f" {t}", ink("text"))], width, ink("text")) for t in wrap(peak, width - 2)),
             line([(f" {_NOTE}", ink("dim"))], width, ink("dim")),
             blank,
             *total_lines(picture, width),

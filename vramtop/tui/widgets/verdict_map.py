@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Final
 
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
+from ...draw.blocks import Run
 from ...draw.heat import CELL, GLYPHS, heat_row
 from ...estimator.explore_words import VERDICT_TONES
 from ...estimator.explored import Place
@@ -16,6 +18,7 @@ from ...estimator.grid import Grid
 from ...estimator.workload import Workload
 from ..paint import Piece, fit, line
 from ..picture import Picture
+from ..theme import Ink
 from .picture_canvas import PictureCanvas
 
 _LABEL: Final = 9
@@ -61,7 +64,9 @@ class VerdictMap(PictureCanvas):
         grid, picture = self.grid, self.picture
         if grid is None or picture is None:
             return
-        column, row = (event.x - _LABEL) // CELL, event.y - _ABOVE
+        count = len(grid.batches if picture.swapped else grid.sequences)
+        column = (event.x - _LABEL) // CELL
+        row = (event.y - _ABOVE) // _tall(count, self._rows)
         place = (row, column) if picture.swapped else (column, len(grid.sequences) - 1 - row)
         batch, sequence = place
         if 0 <= batch < len(grid.batches) and 0 <= sequence < len(grid.sequences):
@@ -89,6 +94,7 @@ def _lines(picture: Picture, grid: Grid, width: int, most: int) -> list[Strip]:
     order = range(len(names)) if swapped else range(len(names) - 1, -1, -1)
     corner = "batch" if swapped else "tokens"
     lines = [_title(picture, home, width), _heads(picture, heads, at[1], corner, width)]
+    tall = _tall(len(names), most)
     for index in list(order)[:most]:
         squares = [
             grid.rows[column if swapped else index][index if swapped else column]
@@ -104,16 +110,31 @@ def _lines(picture: Picture, grid: Grid, width: int, most: int) -> list[Strip]:
             (fit(f"{names[index]:,}", _LABEL - 1, right=True), ink("accent" if here else "dim")),
             ("▸" if here else " ", ink("accent")),
         ]
-        for column, run in enumerate(row):
-            is_cursor = here and column == at[1]
-            if ink.mono or run.key == "dim":
-                pieces.append((run.text, ink("text", bold=is_cursor)))
-            elif is_cursor:
-                pieces.append((run.text, ink(run.key, "selected", bold=True)))
-            else:
-                pieces.append((run.text, ink("background", run.key)))
-        lines.append(line(pieces, width, ink("text")))
+        drawn = _squares(row, at[1] if here else None, ink)
+        edge: list[Piece] = [(" " * _LABEL, ink("text"))]
+        empty = [(" " * len(text), style) for text, style in drawn]
+        for y in range(tall):
+            shown = [*pieces, *drawn] if y == tall // 2 else [*edge, *empty]
+            lines.append(line(shown, width, ink("text")))
     return [*lines, _legend(picture, width)]
+
+
+def _tall(rows: int, most: int) -> int:
+    """Lines of a row: one, or three where there is room."""
+    return 3 if 3 * rows <= most else 1
+
+
+def _squares(row: Sequence[Run], cursor: int | None, ink: Ink) -> list[Piece]:
+    """Squares filled with the colour of their verdict; the cursor's turned round."""
+    pieces: list[Piece] = []
+    for column, run in enumerate(row):
+        if ink.mono or run.key == "dim":
+            pieces.append((run.text, ink("text", bold=column == cursor)))
+        elif column == cursor:
+            pieces.append((run.text, ink(run.key, "selected", bold=True)))
+        else:
+            pieces.append((run.text, ink("background", run.key)))
+    return pieces
 
 
 def _title(picture: Picture, home: Workload, width: int) -> Strip:
