@@ -234,18 +234,26 @@ def test_checkpointing_that_cannot_work_in_eval_mode():
     assert "no known reason" in reason.text
 
 
-def test_gradients_that_nothing_releases():
-    told = phases(forward={"gradient": 100})
-    del told["zero_grad"]
-    comparison = compared(detail(told, {"activation": 152, "gradient": 100}))
+def test_gradients_that_zero_grad_does_not_release():
+    kept = {"gradient": 100}
+    comparison = compared(
+        detail(phases(forward=kept, zero_grad=kept), {"activation": 152, "gradient": 100})
+    )
     assert kinds(comparison) == ["gradients-kept"]
     assert "zero_grad(set_to_none=False)" in comparison.reasons[0].text
     assert comparison.reasons[0].bytes == 100 * MIB
 
 
-def test_two_deviations_have_a_reason_each_and_the_larger_comes_first():
-    told = phases(forward={"gradient": 100, "activation": 200}, step={"gradient": 100})
+def test_gradients_that_no_zero_grad_was_seen_for():
+    told = phases(forward={"gradient": 100})
     del told["zero_grad"]
+    comparison = compared(detail(told, {"activation": 152, "gradient": 100}))
+    assert kinds(comparison) == ["other"]
+    assert "no zero_grad was seen" in comparison.reasons[0].text
+
+
+def test_two_deviations_have_a_reason_each_and_the_larger_comes_first():
+    told = phases(forward={"gradient": 100, "activation": 200}, zero_grad={"gradient": 100})
     comparison = compared(
         detail(told, {"activation": 200, "gradient": 100}), model={"attention": "eager"}
     )

@@ -188,21 +188,28 @@ def _checkpointing(evidence: Evidence) -> Iterator[Reason]:
 
 
 def _gradients(evidence: Evidence) -> Iterator[Reason]:
-    """That zero_grad has taken none away is known; not whether it was called at all."""
-    for name in ("forward", "zero_grad"):
-        pair = evidence.moments[name].pair("gradient") if name in evidence.moments else None
-        if pair is None or pair.predicted_bytes or not pair.actual_bytes:
-            continue
-        if any(phase.name == "zero_grad" for phase in _detail_phases(evidence)):
-            continue
+    """The probe tells of a zero_grad also where it sets gradients to zero and releases none."""
+    is_called = any(phase.name == "zero_grad" for phase in _detail_phases(evidence))
+    moment = evidence.moments.get("zero_grad" if is_called else "forward")
+    pair = moment.pair("gradient") if moment else None
+    if pair is None or pair.predicted_bytes or not pair.actual_bytes:
+        return
+    held = format_bytes(pair.actual_bytes)
+    if is_called:
         yield Reason(
             "gradients-kept",
             "gradient",
-            f"gradients not released: zero_grad(set_to_none=False), or none "
-            f"({format_bytes(pair.actual_bytes)}); zero_grad() frees them",
+            f"gradients not released: zero_grad(set_to_none=False) ({held}); "
+            "zero_grad() without it frees them",
             pair.actual_bytes,
         )
-        return
+    else:
+        yield Reason(
+            "other",
+            "gradient",
+            f"gradients live through forward ({held}): no zero_grad was seen in the sampled step",
+            pair.actual_bytes,
+        )
 
 
 def _fragmentation(evidence: Evidence) -> Iterator[Reason]:
