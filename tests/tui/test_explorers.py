@@ -62,12 +62,12 @@ async def test_a_live_process_is_explored_as_soon_as_it_is_rebuilt(open_app):
     async with open_app() as screen:
         predict = with_predictions(screen)
         await screen.press("e")
-        assert "process 4101 is being rebuilt: step 1 of 2 50 %; this is gpt2" in screen.words
+        assert "this is gpt2 while process 4101 is rebuilt: step 1 of 2 50 %" in screen.words
         assert predict.asked[-1] == (4101, "cuda:0")
         predict.prediction = rebuilt()
         await screen.step()
         assert "distilgpt2 · training · from pid 4101 cuda:0" in screen.lines[0]
-        assert "being rebuilt" not in screen.text
+        assert "is rebuilt" not in screen.text
         exploring = screen.app._exploring
         assert exploring.exploration.workload == REBUILT
         # The card has 80 GiB, of which the workload's device has 76: the rest is others'.
@@ -101,9 +101,9 @@ async def test_observed_peaks_come_along(open_app):
 @pytest.mark.parametrize(
     ("prediction", "said"),
     [
-        (Prediction(problem="its optimizer is unknown"), "cannot be explored: its optimizer is"),
+        (Prediction(problem="its optimizer is unknown"), "not process 4101: its optimizer is"),
         (rebuilt(None), "cannot be rebuilt here"),
-        (None, "cannot be explored: its memory is not explained"),
+        (None, "not process 4101: its memory is not explained"),
     ],
 )
 async def test_what_cannot_be_rebuilt_is_said(open_app, prediction, said):
@@ -116,17 +116,36 @@ async def test_what_cannot_be_rebuilt_is_said(open_app, prediction, said):
         assert "gpt2 · training" in screen.lines[0]
 
 
+async def test_what_comes_later_is_taken_unless_the_user_has_begun(open_app):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        predict.prediction = Prediction(problem="it waits for a step sampled in detail")
+        await screen.press("e")
+        assert "not process 4101: it waits" in screen.words
+        predict.prediction = rebuilt()
+        await screen.step()
+        assert "distilgpt2 · training · from pid 4101" in screen.lines[0]
+        await screen.press("escape")
+        predict.prediction = Prediction(problem="it waits for a step sampled in detail")
+        await screen.press("e", "down", "right")
+        predict.prediction = rebuilt()
+        await screen.step()
+        assert "gpt2 · training" in screen.lines[0]
+        assert screen.app._exploring.exploration.workload.batch == 9
+        assert "process 4101 is rebuilt now: esc, then e, explores it" in screen.words
+
+
 async def test_a_process_that_ends_is_waited_for_no_longer(open_app):
     async with open_app() as screen:
         with_predictions(screen)
         await screen.press("e")
-        assert "is being rebuilt" in screen.words
+        assert "while process 4101 is rebuilt" in screen.words
         frame = screen.app.frame
         snapshot = dataclasses.replace(frame.fleet.snapshot, processes=())
         fleet = dataclasses.replace(frame.fleet, snapshot=snapshot, gone={})
         screen.app.frame = dataclasses.replace(frame, fleet=fleet)
         await screen.pilot.pause()
-        assert "process 4101 has ended; this is gpt2" in screen.words
+        assert "this is gpt2: process 4101 has ended" in screen.words
 
 
 async def test_without_a_probe_a_small_model_on_the_gpu(open_app):
@@ -136,8 +155,8 @@ async def test_without_a_probe_a_small_model_on_the_gpu(open_app):
         while screen.selected() != 4102:
             await screen.press("down")
         await screen.press("e")
-        assert "process 4102 has no probe (vramtop run -- … gives it one)" in screen.words
-        assert "this is gpt2 on GPU 0" in screen.words
+        said = "this is gpt2 on GPU 0: process 4102 has no probe (vramtop run -- … gives it one)"
+        assert said in screen.words
         assert not [pid for pid, _ in predict.asked[asked:] if pid == 4102]
         exploration = screen.app._exploring.exploration
         assert exploration.others_bytes > 0

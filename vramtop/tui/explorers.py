@@ -67,8 +67,7 @@ class Explorers(Navigation):
         exploring = self._exploring = Exploring(self, workload, others_bytes=used_bytes)
         why = why_not_live(frame)
         if why or frame.process is None or frame.torch_device is None:
-            exploring.say(f"{why}: this is {MODEL}{where}")
-            exploring.start()
+            self._stand_in(exploring, f"this is {MODEL}{where}: {why}")
         else:
             self._followed, self._is_rebuilt = (frame.process.key, frame.torch_device), False
             self._follow(frame)
@@ -94,21 +93,16 @@ class Explorers(Navigation):
             exploring.observe(observed)
             return
         if process is None or process.state == "gone":
-            self._give_up(exploring, f"process {key[0]} has ended; this is {MODEL}")
+            self._stand_in(exploring, f"this is {MODEL}: process {key[0]} has ended")
+            self._followed = None
             return
         if frame.predict is None:
             return
         prediction = frame.predict(process, torch_device, frame.fleet)
         who = f"process {process.pid}"
-        if prediction is None or (prediction.expecting is None and prediction.problem):
-            why = prediction.problem if prediction else "its memory is not explained"
-            self._give_up(exploring, f"{who} cannot be explored: {why}; this is {MODEL}")
-        elif prediction.expecting is None:
-            exploring.say(f"{who} is being rebuilt: {prediction.progress}; this is {MODEL}")
-        elif (workload := prediction.expecting.workload) is None:
-            why = "cannot be rebuilt here, it is predicted by a line (pane 8)"
-            self._give_up(exploring, f"{who} {why}; this is {MODEL}")
-        else:
+        expecting = prediction.expecting if prediction else None
+        workload = expecting.workload if expecting else None
+        if workload is not None and not exploring.is_touched:
             self._is_rebuilt = True
             exploring.begin(
                 workload,
@@ -116,9 +110,18 @@ class Explorers(Navigation):
                 others_bytes=others_bytes(frame, process, torch_device, workload),
                 observed=observed,
             )
-            exploring.say("")
+        elif workload is not None:
+            exploring.say(f"{who} is rebuilt now: esc, then e, explores it")
+        elif expecting is not None:
+            why = "cannot be rebuilt here, only predicted by a line (pane 8)"
+            self._stand_in(exploring, f"this is {MODEL}: {who} {why}")
+        elif prediction is None or prediction.problem:
+            why = prediction.problem if prediction else "its memory is not explained"
+            self._stand_in(exploring, f"this is {MODEL}, not {who}: {why}")
+        else:
+            exploring.say(f"this is {MODEL} while {who} is rebuilt: {prediction.progress}")
 
-    def _give_up(self, exploring: Exploring, why: str) -> None:
-        self._followed = None
+    def _stand_in(self, exploring: Exploring, why: str) -> None:
+        """Explore the small model, at least until the process can be."""
         exploring.say(why)
         exploring.start()

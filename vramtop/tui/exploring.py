@@ -55,6 +55,7 @@ class Exploring:
         self._key = ""
         self._traced: tuple[str, Predictor] | None = None
         """The last trace, which serves every batch, and what it is of; used on the thread."""
+        self._is_started = False
         self._before: list[tuple[Workload, str]] = []
         """(workload, what changed it) for undo, oldest first."""
         blank = Exploration(workload, None, None, others_bytes=others_bytes)
@@ -100,8 +101,13 @@ class Exploring:
         self.home = workload
         self._before = []
         self.exploration = dataclasses.replace(
-            self.exploration, live=live, others_bytes=others_bytes, observed=tuple(observed)
+            self.exploration,
+            live=live,
+            others_bytes=others_bytes,
+            observed=tuple(observed),
+            notice="",
         )
+        self._is_started = True
         self._ask(workload)
 
     def observe(self, observed: Sequence[ObservedPeak]) -> None:
@@ -109,13 +115,21 @@ class Exploring:
         if tuple(observed) != self.exploration.observed:
             self._show(dataclasses.replace(self.exploration, observed=tuple(observed)))
 
+    @property
+    def is_touched(self) -> bool:
+        """Whether the user has changed anything."""
+        return bool(self._before)
+
     def say(self, notice: str) -> None:
         """Show a line about where the workload comes from."""
-        self._show(dataclasses.replace(self.exploration, notice=notice))
+        if notice != self.exploration.notice:
+            self._show(dataclasses.replace(self.exploration, notice=notice))
 
     def start(self) -> None:
-        """Ask for the trace of what was begun with."""
-        self._trace_later()
+        """Ask for the trace of what was begun with; once is enough."""
+        if not self._is_started:
+            self._is_started = True
+            self._trace_later()
 
     def close(self) -> None:
         """End what runs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from textwrap import wrap
 from typing import ClassVar, Final
 
 from rich.cells import cell_len
@@ -34,6 +36,7 @@ from ..widgets.controls import Controls
 _GROUP: Final = "What if"
 _CURVE_FROM: Final = (120, 40)
 """Columns and lines of a screen that has room for the curve over the batch."""
+_MOST_MESSAGE_LINES: Final = 3
 _CURVE_REST_S: Final = 0.15
 
 
@@ -160,7 +163,8 @@ class WhatIfScreen(ModalScreen[None]):
             self._curve_timer = self.set_timer(_CURVE_REST_S, self._draw_curve)
 
     def _draw_curve(self) -> None:
-        exploration = self._exploring.exploration
+        # The notice stands in a line of its own here.
+        exploration = dataclasses.replace(self._exploring.exploration, notice="")
         estimate, predictor = exploration.estimate, exploration.predictor
         if estimate is None or predictor is None:
             return
@@ -210,11 +214,15 @@ class WhatIfScreen(ModalScreen[None]):
             text = f"{advice.chosen.change}: {advice.chosen.cost}"
         elif not text:
             text, tone = exploration.notice or exploration.untraced, "dim"
-        pieces: list[Piece] = []
-        if text:
-            text = fit(printable(text), max(width - 3, 0))
-            pieces = [(" ▸ ", ink("accent", bold=True)), (text, ink(tone))]
-        bar.paint([line(pieces, width, ink("text"))])
+        parts = wrap(printable(text), max(width - 4, 10))[:_MOST_MESSAGE_LINES] or [""]
+        bar.styles.height = len(parts)
+        marks = [" ▸ " if text else "", *["   "] * len(parts)]
+        bar.paint(
+            [
+                line([(mark, ink("accent", bold=True)), (part, ink(tone))], width, ink("text"))
+                for mark, part in zip(marks, parts, strict=False)
+            ]
+        )
 
     def _frame(self) -> Frame:
         """What the footer and the help are given: they need its ink."""
