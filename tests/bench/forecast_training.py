@@ -16,6 +16,7 @@ from torch import nn
 parser = argparse.ArgumentParser()
 parser.add_argument("--leak", choices=["none", "plain", "validation", "retained"], default="none")
 parser.add_argument("--seconds", type=float, default=20.0)
+parser.add_argument("--least", type=int, default=150, help="steps, however long they take")
 parser.add_argument("--batch", type=int, default=64)
 parser.add_argument("--width", type=int, default=256)
 parser.add_argument("--depth", type=int, default=3)
@@ -44,7 +45,7 @@ def resident_bytes():
 
 ended_at = time.time() + args.seconds
 step = 0
-while time.time() < ended_at:
+while time.time() < ended_at or step < args.least:
     step += 1
     loss = loss_of()
     optimizer.zero_grad()

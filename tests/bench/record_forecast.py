@@ -45,7 +45,7 @@ def asked(kind, seed):
 
 
 def record(runs, late):
-    """One trace of each (kind, seed), run at the same time; ``late``: the viewer comes at the end."""
+    """A trace of each (kind, seed), run at the same time; ``late``: the viewer comes at the end."""
     from vramtop.sources.collector import Collector
 
     with tempfile.TemporaryDirectory(prefix="vt-") as folder:
@@ -59,17 +59,21 @@ def record(runs, late):
             started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         if late:
             time.sleep(SECONDS)
-        collector, fleet = Collector("host", period_s), Fleet()
-        collector._open()
-        while any(process.poll() is None for process in started):
-            began = time.monotonic()
-            collector._clients.set_period(period_s)
-            fleet = reduce(fleet, collector._read())
-            time.sleep(max(0.0, period_s - (time.monotonic() - began)))
+        fleet, last = Fleet(), {}
+
+        def deliver(snapshot):
+            nonlocal fleet
+            fleet = reduce(fleet, snapshot)
+            watched = [p.pid for p in snapshot.processes if p.probe.state == "streaming"]
+            last.update(dict.fromkeys(watched, fleet))
+
+        collector = Collector("host", period_s)
+        collector.start(deliver)
+        told = [json.loads(process.communicate()[0]) for process in started]
         collector.stop()
     return [
-        trace(kind, seed, fleet, process.pid, json.loads(process.stdout.read()))
-        for (kind, seed), process in zip(runs, started, strict=True)
+        trace(kind, seed, last[process.pid], process.pid, held)
+        for (kind, seed), process, held in zip(runs, started, told, strict=True)
     ]
 
 

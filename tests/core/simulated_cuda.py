@@ -28,10 +28,10 @@ class Training:
     step_s: float = 0.3
     jitter: float = 0.02
     base_bytes: int = 12 * GIB
-    activation: Callable[[float], float] = lambda at: 6 * GIB  # noqa: ARG005
-    kept: Callable[[float], float] = lambda at: 0  # noqa: ARG005
+    activation: Callable[[float], float] = lambda at: 6 * GIB
+    kept: Callable[[float], float] = lambda at: 0
     """What earlier steps have left."""
-    fragments: Callable[[float], float] = lambda at: 0.2 * GIB  # noqa: ARG005
+    fragments: Callable[[float], float] = lambda at: 0.2 * GIB
     pauses: list[tuple[float, float]] = field(default_factory=list)
     """(from, to): no steps, as in a validation; the activations are a third then."""
 

@@ -225,9 +225,11 @@ def _growth(
     change = median(abs(b - a) for (_, a), (_, b) in pairwise(past.held))
     if change < _QUIET * swing_bytes and upper[-1][1] - upper[0][1] < swing_bytes:
         return None
-    room = past.capacity_bytes - upper[-1][1]
+    room = past.capacity_bytes - max(value for _, value in upper)
     floor = trend(lower)
     low, high = sorted((floor.slope, peaks.slope))
+    if floor.tau >= _RISES and not _goes_on(lower, past, room):
+        return None
     if floor.tau >= _RISES and low >= _SAME_SLOPE * high:
         both = (floor, peaks) if floor.low > 0 else (peaks,)
         return _Growth("leak", min(both, key=lambda t: t.relative_width), room)
@@ -248,7 +250,7 @@ def _fragmentation(past: _Past, before: Sequence[Sample], windows: int) -> _Grow
         return None
     if trend(held).slope > _STANDS * whole.slope:
         return None
-    return _Growth("fragmentation", rising, past.capacity_bytes - pinned[-1][1])
+    return _Growth("fragmentation", rising, past.capacity_bytes - max(value for _, value in pinned))
 
 
 def _rise(upper: list[Sample], before: Sequence[Sample], past: _Past) -> Trend | None:
@@ -263,16 +265,20 @@ def _rise(upper: list[Sample], before: Sequence[Sample], past: _Past) -> Trend |
     # A validation or an epoch that fills up again and again reaches what it has reached before.
     if before and top - max(value for _, value in before) < grown / 2:
         return None
-    room = past.capacity_bytes - top
-    # Training beside others is now fast, now slow: what grows by the step is steady by the step.
-    return whole if goes_on(upper, room) or goes_on(_by_step(upper, past), room) else None
+    return whole if _goes_on(upper, past, past.capacity_bytes - top) else None
 
 
-def _by_step(samples: Sequence[Sample], past: _Past) -> list[Sample]:
-    """The samples over steps instead of seconds; none where several are of one step."""
+def _goes_on(samples: Sequence[Sample], past: _Past, room: float) -> bool:
+    """As ``goes_on``, by the second or by the step.
+
+    Training beside others is now fast, now slow: what grows by the step is steady by the step.
+    """
+    if goes_on(samples, room):
+        return True
     step_at = {at: step for (at, _), step in zip(past.held, past.steps, strict=True)}
     steps = {step_at[at]: value for at, value in samples}
-    return list(steps.items()) if len(steps) == len(samples) else []
+    # A slope needs steps of their own, which a validation has not.
+    return len(steps) == len(samples) and goes_on(list(steps.items()), room)
 
 
 def _inputs_grow(observed: Sequence[ObservedPeak], first_step: int) -> bool:

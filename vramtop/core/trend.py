@@ -58,7 +58,7 @@ def trend(samples: Sequence[Sample]) -> Trend:
     slopes.sort()
     n, pairs = len(samples), len(slopes)
     spread = _NORMAL_95 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    low = max(round((pairs - spread) / 2), 0)
+    low = max(round((pairs - spread) / 2) - 1, 0)
     high = min(round((pairs + spread) / 2), pairs - 1)
     return Trend(median(slopes), slopes[low], slopes[high], rising / pairs)
 
@@ -96,7 +96,7 @@ def goes_on(samples: Sequence[Sample], room: float) -> bool:
     ratio = second.slope / first.slope
     if ratio >= 1 or (ratio >= _STEADY and second.high >= first.low):
         return True
-    half = (samples[-1][0] - samples[0][0]) / 2
+    half = samples[middle][0] - samples[0][0]
     return second.slope * half * ratio / (1 - ratio) >= room
 
 
