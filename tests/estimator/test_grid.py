@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vramtop.errors import UsageError
 from vramtop.estimator import closed, judge
-from vramtop.estimator.calibrated import calibrated, calibration
+from vramtop.estimator.calibrated import Calibration, calibrated, calibration
 from vramtop.estimator.catalog import find_gpu, find_model
 from vramtop.estimator.explored import Explored, Place
 from vramtop.estimator.grid import batch_axis, grid, sequence_axis
@@ -50,7 +50,7 @@ def test_models_without_formulas_or_tokens_have_one_sequence():
 
 
 def test_every_square_is_the_verdict_of_an_estimate_of_its_own():
-    made = grid(swept(), 1.0, (1, 16, 64), (256, 512, 1024))
+    made = grid(swept(), Calibration(), (1, 16, 64), (256, 512, 1024))
     for sequence, row in zip(made.sequences, made.rows, strict=True):
         for batch, square in zip(made.batches, row, strict=True):
             workload = dataclasses.replace(GPT2, batch=batch, sequence=sequence)
@@ -62,15 +62,15 @@ def test_every_square_is_the_verdict_of_an_estimate_of_its_own():
 
 
 def test_impossible_sequences_are_none_and_a_device_is_needed():
-    made = grid(swept(), 1.0, (1, 2), (512, 4096))  # GPT-2 ends at 1,024
+    made = grid(swept(), Calibration(), (1, 2), (512, 4096))  # GPT-2 ends at 1,024
     assert made.rows[1] == (None, None)
     with pytest.raises(UsageError, match="--gpu"):
-        grid(swept(dataclasses.replace(GPT2, device=None)), 1.0, (1,), (512,))
+        grid(swept(dataclasses.replace(GPT2, device=None)), Calibration(), (1,), (512,))
 
 
 def test_the_present_row_agrees_with_the_cliff():
     home = dataclasses.replace(swept(), largest=40, safe=20)  # as a replay with little memory says
-    (row,) = grid(home, 1.0, (36, 37, 40, 41, 64), (512,)).rows
+    (row,) = grid(home, Calibration(), (36, 37, 40, 41, 64), (512,)).rows
     assert [square.verdict for square in row] == ["tight", "tight", "tight", "tight", "oom"]
     assert row[2].process_bytes == home.usable_bytes < row[3].process_bytes
 
@@ -79,14 +79,15 @@ def test_formulas_drawn_to_a_trace_say_what_it_said():
     said = closed.predictor(GPT2).at(8)
     context = said.components["context"]
     reserved = round(said.peak_reserved_bytes * 1.25)
+    context += 1 << 30  # as a live process may have more outside its allocator
     footprint = dataclasses.replace(
         said,
         method="trace",
+        components={**said.components, "context": context},
         peak_reserved_bytes=reserved,
         process_bytes=reserved + context,
     )
-    factor = calibration(GPT2, footprint)
-    drawn = calibrated(GPT2, factor)
+    drawn = calibrated(GPT2, calibration(GPT2, footprint))
     assert drawn.process_bytes(8) == pytest.approx(footprint.process_bytes, abs=2)
     for batch in (1, 8, 40):
         whole = drawn.at(batch)

@@ -466,6 +466,16 @@ class TestWhatItSays:
             await seen.press("space", "space", "v")
             assert "choose a GPU in what-if (e)" in seen.text
 
+    async def test_on_the_cpu_there_is_no_allocator_and_no_cuda(self, explorer):
+        on_cpu = dataclasses.replace(GPT2, backend="cpu")
+        async with explorer(Controller(on_cpu), size=(160, 50)) as seen:
+            assert " RAM " in seen.text
+            assert "resident memory" in seen.text
+            assert "nvidia-smi" not in seen.text
+            await seen.press("end")
+            assert "out of memory: batch" in seen.text
+            assert "CUDA" not in seen.text
+
     async def test_where_nothing_fits(self, explorer):
         large = dataclasses.replace(GPT2, model=find_model("llama-2-7b"))
         async with explorer(Controller(large)) as seen:

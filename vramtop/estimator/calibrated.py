@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 from .checks import validate
 from .closed import ClosedPredictor
@@ -10,12 +11,23 @@ from .result import COMPONENTS, Footprint, PhaseUse, Predictor
 from .workload import Workload
 
 
-class Calibrated:
-    """A closed form whose bytes, but for the context's, are all multiplied by one factor."""
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a footprint differs from the closed form's of the same workload."""
 
-    def __init__(self, closed: ClosedPredictor, factor: float) -> None:
-        self._closed, self.factor = closed, factor
-        self._context_bytes = closed.at(1).components["context"]
+    factor: float = 1.0
+    """Of what is reserved."""
+    context_bytes: int | None = None
+    """Outside the allocator; None: as the closed form has it."""
+
+
+class Calibrated:
+    """A closed form whose reserved bytes are all multiplied by one factor."""
+
+    def __init__(self, closed: ClosedPredictor, by: Calibration) -> None:
+        self._closed, self._factor = closed, by.factor
+        self._before_bytes = closed.at(1).components["context"]
+        self._context_bytes = self._before_bytes if by.context_bytes is None else by.context_bytes
 
     def at(self, batch: int) -> Footprint:
         """Everything about one batch size."""
@@ -38,28 +50,28 @@ class Calibrated:
     def process_bytes(self, batch: int) -> int:
         """The process's total alone."""
         whole = self._closed.process_bytes(batch)
-        return self._scaled(whole - self._context_bytes) + self._context_bytes
+        return self._scaled(whole - self._before_bytes) + self._context_bytes
 
     def _scaled(self, size: int) -> int:
-        return round(size * self.factor)
+        return round(size * self._factor)
 
 
-def calibration(workload: Workload, footprint: Footprint) -> float:
-    """What the closed form is to be multiplied by to say what a footprint of the workload says.
+def calibration(workload: Workload, footprint: Footprint) -> Calibration:
+    """What makes the closed form say of a workload what a footprint of it says.
 
     Raises:
         UsageError: there are no formulas for the model.
     """
     closed = ClosedPredictor(workload).at(workload.batch)
-    return footprint.peak_reserved_bytes / closed.peak_reserved_bytes
+    factor = footprint.peak_reserved_bytes / closed.peak_reserved_bytes
+    return Calibration(factor, footprint.components["context"])
 
 
-def calibrated(workload: Workload, factor: float) -> Predictor:
-    """The closed form of a workload, multiplied.
+def calibrated(workload: Workload, by: Calibration) -> Predictor:
+    """The closed form of a workload, drawn to a trace.
 
     Raises:
         UsageError: the workload is impossible, or there are no formulas for the model.
     """
     validate(workload)
-    closed = ClosedPredictor(workload)
-    return closed if factor == 1.0 else Calibrated(closed, factor)
+    return Calibrated(ClosedPredictor(workload), by)

@@ -97,17 +97,23 @@ def effective_words(ways: Sequence[Accumulation], width: int) -> str:
     return text
 
 
+def oom_words(fall: Fall) -> str:
+    """What such a death is called."""
+    return "CUDA out of memory" if fall.on_cuda else "out of memory"
+
+
 def fall_words(fall: Fall) -> str:
-    """Torch's message for the batch behind the cliff, with the figures."""
+    """How the batch behind the cliff dies, in torch's words, with the figures."""
     where = PHASE_WORDS.get(fall.phase, fall.phase)
     if fall.module:
         where += f" at {fall.module}"
+    what = oom_words(fall)
     if fall.is_replayed:
         return (
-            f"CUDA out of memory: batch {fall.batch} asks for {format_bytes(fall.requested_bytes)} "
+            f"{what}: batch {fall.batch} asks for {format_bytes(fall.requested_bytes)} "
             f"{where}, {format_bytes(fall.free_bytes)} is free"
         )
     return (
-        f"CUDA out of memory: batch {fall.batch} needs {format_bytes(fall.process_bytes)}, "
+        f"{what}: batch {fall.batch} needs {format_bytes(fall.process_bytes)}, "
         f"{format_bytes(fall.requested_bytes)} more than there is, {where}"
     )

@@ -8,7 +8,7 @@ from typing import Final
 
 from ..errors import UsageError
 from .accumulation import Accumulation, accumulations
-from .calibrated import calibrated, calibration
+from .calibrated import Calibration, calibrated, calibration
 from .checks import validate
 from .fall import Fall, fall
 from .grid import Grid, batch_axis, grid, sequence_axis
@@ -44,10 +44,9 @@ class Explored:
         self._grids: dict[int, Grid] = {}
         self._falls: dict[int, Fall | None] = {}
         self._exact: dict[Place, Footprint] = {}
-        self._factor: float | None = None
+        self._calibration: Calibration | None = None
         try:
-            # No device is needed for the factor, and it would not change it.
-            self._factor = calibration(self.workload, estimate.footprint)
+            self._calibration = calibration(self.workload, estimate.footprint)
         except UsageError:
             self.sequences: tuple[int, ...] = (self.workload.sequence,)
         else:
@@ -57,7 +56,7 @@ class Explored:
     @property
     def has_formulas(self) -> bool:
         """Whether other sequences can be answered."""
-        return self._factor is not None
+        return self._calibration is not None
 
     def sweep(self, sequence: int) -> Sweep | None:
         """The curve at a sequence length; None where that is impossible."""
@@ -73,11 +72,11 @@ class Explored:
         return True
 
     def _by_formula(self, sequence: int) -> Sweep | None:
-        if self._factor is None:
+        if self._calibration is None:
             return None
         workload = dataclasses.replace(self.workload, sequence=sequence)
         try:
-            predictor = calibrated(workload, self._factor)
+            predictor = calibrated(workload, self._calibration)
             return sweep(judge(predictor, workload), predictor)
         except UsageError:
             return None
@@ -121,7 +120,7 @@ class Explored:
             keep = (now, largest) if largest else (now,)
             self._grids[most] = grid(
                 self.home,
-                self._factor or 1.0,
+                self._calibration or Calibration(),
                 batch_axis(last, most, keep),
                 self.sequences,
             )

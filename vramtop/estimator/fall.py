@@ -22,6 +22,7 @@ class Fall:
     process_bytes: int
     """What the whole batch would take."""
     is_replayed: bool
+    on_cuda: bool
 
 
 def fall(sweep: Sweep) -> Fall | None:
@@ -29,6 +30,7 @@ def fall(sweep: Sweep) -> Fall | None:
     if not sweep.has_cliff or sweep.largest is None or sweep.usable_bytes is None:
         return None
     batch = sweep.largest + 1
+    on_cuda = sweep.workload.backend == "cuda"
     footprint = sweep.exactly(batch)
     predictor = sweep.predictor
     if isinstance(predictor, TracedPredictor):
@@ -43,6 +45,7 @@ def fall(sweep: Sweep) -> Fall | None:
                 death.free_bytes,
                 footprint.process_bytes,
                 is_replayed=True,
+                on_cuda=on_cuda,
             )
     return Fall(
         batch,
@@ -52,4 +55,5 @@ def fall(sweep: Sweep) -> Fall | None:
         0,
         footprint.process_bytes,
         is_replayed=False,
+        on_cuda=on_cuda,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import UsageError
-from .calibrated import calibrated
+from .calibrated import Calibration, calibrated
 from .config_numbers import is_image_model, longest_sequence
 from .judge import uncertainty_of, verdict_of
 from .result import Method, Verdict
@@ -39,11 +39,10 @@ class Grid:
     """A row for each sequence; None where the workload is impossible."""
 
 
-def grid(home: Sweep, factor: float, batches: Sequence[int], sequences: Sequence[int]) -> Grid:
+def grid(home: Sweep, by: Calibration, batches: Sequence[int], sequences: Sequence[int]) -> Grid:
     """The verdict on the workload's device at each batch and sequence.
 
-    ``home`` is the curve of the present sequence; ``factor`` draws the formulas for others to it
-    (``calibrated.calibration``).
+    ``home`` is the curve of the present sequence; ``by`` draws the formulas for others to it.
 
     Raises:
         UsageError: there is no device to compare with.
@@ -60,7 +59,7 @@ def grid(home: Sweep, factor: float, batches: Sequence[int], sequences: Sequence
         else:
             with contextlib.suppress(UsageError):
                 there = dataclasses.replace(workload, sequence=sequence)
-                process_bytes = calibrated(there, factor).process_bytes
+                process_bytes = calibrated(there, by).process_bytes
         if process_bytes is None:
             rows.append((None,) * len(batches))
             continue

@@ -14,7 +14,7 @@ from ...draw.blocks import part_glyph
 from ...draw.curve import EDGE, Curve, Dot, curve, put, row_of, runs, scale
 from ...draw.scale import byte_ticks
 from ...draw.tones import COMPONENT_TONES
-from ...estimator.explore_words import each_words
+from ...estimator.explore_words import each_words, oom_words
 from ...estimator.labels import COMPONENT_LABELS
 from ...estimator.sweep import LAYERS, Sweep
 from ..paint import Piece, fit, line, styled, swatch
@@ -28,7 +28,6 @@ _BELOW: Final = 3
 TONES: Final = tuple(COMPONENT_TONES.get(name, name) for name in LAYERS)
 GLYPHS: Final = tuple(part_glyph(SEGMENT_POSITIONS[tone]) for tone in TONES)
 _SPIN: Final = "◐◓◑◒"
-BANNER: Final = " CUDA out of memory "
 
 
 class BatchCurve(PictureCanvas):
@@ -138,15 +137,9 @@ def _with_fall(picture: Picture, dots: list[list[Dot]], top: float) -> list[list
     else:
         put(dots, y, x, box, "background", "error")
     if fallen is not None or scene.request_is_lit:
-        place = max((edge - len(BANNER)) // 2, 0)
-        put(
-            dots,
-            ledge // 2 if ledge > 1 else min(ledge + 2, height - 1),
-            place,
-            BANNER,
-            "background",
-            "error",
-        )
+        banner = f" {oom_words(over)} "
+        row = ledge // 2 if ledge > 1 else min(ledge + 2, height - 1)
+        put(dots, row, max((edge - len(banner)) // 2, 0), banner, "background", "error")
     return dots
 
 

@@ -83,9 +83,24 @@ def head_lines(picture: Picture, width: int) -> list[Strip]:
     return [line(pieces, width, ink("text")), line([(below, ink("dim"))], width, ink("dim"))]
 
 
+def _totals(picture: Picture) -> list[tuple[str, int, str]]:
+    """Name, bytes and source of each total; on the CPU there is no allocator to reserve any."""
+    footprint = picture.footprint
+    if picture.sweep.workload.backend == "cpu":
+        return [
+            ("tensors", footprint.peak_allocated_bytes, "at the peak"),
+            ("process", footprint.process_bytes, "resident memory"),
+        ]
+    return [
+        ("allocated", footprint.peak_allocated_bytes, "by tensors, at the peak"),
+        ("reserved", footprint.peak_reserved_bytes, "by PyTorch's allocator"),
+        ("process", footprint.process_bytes, "what nvidia-smi shows"),
+    ]
+
+
 def total_lines(picture: Picture, width: int) -> list[Strip]:
-    """The three totals."""
-    ink, footprint = picture.ink, picture.footprint
+    """The totals, one a line."""
+    ink = picture.ink
     return [
         line(
             [
@@ -96,22 +111,14 @@ def total_lines(picture: Picture, width: int) -> list[Strip]:
             width,
             ink("text"),
         )
-        for name, size, about in (
-            ("allocated", footprint.peak_allocated_bytes, "by tensors, at the peak"),
-            ("reserved", footprint.peak_reserved_bytes, "by PyTorch's allocator"),
-            ("process", footprint.process_bytes, "what nvidia-smi shows"),
-        )
+        for name, size, about in _totals(picture)
     ]
 
 
 def _totals_line(picture: Picture, width: int) -> Strip:
-    ink, footprint = picture.ink, picture.footprint
+    ink = picture.ink
     pieces: list[Piece] = []
-    for name, size in (
-        ("allocated", footprint.peak_allocated_bytes),
-        ("reserved", footprint.peak_reserved_bytes),
-        ("process", footprint.process_bytes),
-    ):
+    for name, size, _ in _totals(picture):
         pieces += [(f" {name} ", ink("dim")), (f"{format_bytes(size)}  ", ink("text"))]
     return line(pieces, width, ink("text"))
 
@@ -218,9 +225,15 @@ def component_lines(picture: Picture, width: int) -> list[Strip]:
         pieces: list[Piece] = [
             (" ", ink("text")),
             swatch(COMPONENT_TONES.get(name, name), ink),
-            (fit(f" {COMPONENT_LABELS[name]}", 24), ink("text")),
+            (fit(f" {_label(picture, name)}", 24), ink("text")),
             (fit(format_bytes(size), _SIZE, right=True), ink("text")),
             (fit(format_percent(100 * size / total, 0), 6, right=True), ink("dim")),
         ]
         lines.append(line(pieces, width, ink("text")))
     return lines
+
+
+def _label(picture: Picture, component: str) -> str:
+    if component == "context" and picture.sweep.workload.backend == "cpu":
+        return "rest of RSS"
+    return COMPONENT_LABELS[component]
