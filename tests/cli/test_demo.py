@@ -177,22 +177,25 @@ def test_the_app_shows_the_training_and_quitting_ends_it(environment, training_o
         start_new_session=True,
     )
     os.close(terminal)
-    training = training_of(process)
-    screen = b""
-    deadline = time.monotonic() + 60
-    asked = False
-    while b"GPT2LMHeadModel" not in screen:
-        assert time.monotonic() < deadline, screen[-2000:]
-        if not asked and b"Processes" in screen:
-            os.write(controller, b"6")  # its modules, wherever there is room for them
-            asked = True
-        if select.select([controller], [], [], 1)[0]:
-            screen += os.read(controller, 1 << 16)
-    os.write(controller, b"q")
-    while process.poll() is None and time.monotonic() < deadline:
-        if select.select([controller], [], [], 0.1)[0]:
-            with contextlib.suppress(OSError):  # the other end has closed
-                os.read(controller, 1 << 16)
-    os.close(controller)
+    try:
+        training = training_of(process)
+        screen = b""
+        deadline = time.monotonic() + 60
+        asked = False
+        while b"GPT2LMHeadModel" not in screen:
+            assert time.monotonic() < deadline, screen[-2000:]
+            if not asked and b"Processes" in screen:
+                os.write(controller, b"6")  # its modules, wherever there is room for them
+                asked = True
+            if select.select([controller], [], [], 1)[0]:
+                screen += os.read(controller, 1 << 16)
+        os.write(controller, b"q")
+        while process.poll() is None and time.monotonic() < deadline:
+            if select.select([controller], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):  # the other end has closed
+                    os.read(controller, 1 << 16)
+        os.close(controller)
+    finally:
+        process.terminate()  # should it not have ended
     assert process.returncode == 0
     assert has_ended(training)
