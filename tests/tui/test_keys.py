@@ -139,6 +139,8 @@ async def test_details_of_the_selected_process_stay_up_to_date(shown):
         await screen.press("enter")
         for fact in ("gpt2-medium.toml", "GPU-fake-0", "354,823,168", "peak allocated", "10m01s"):
             assert fact in screen.text
+        for fact in ("sdpa attention; autocast to", "labels 8×1024", "709,646,336 float32"):
+            assert fact in screen.text
         await screen.step(3)
         assert "10m04s" in screen.text
         await screen.press("escape")
