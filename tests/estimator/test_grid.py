@@ -30,6 +30,10 @@ def test_axes_double_with_steps_half_way_where_there_is_room():
     assert batch_axis(48, 9, (8, 36)) == (1, 2, 4, 8, 16, 32, 36, 48)
     assert batch_axis(48, 6, (8, 36)) == (1, 4, 8, 16, 36, 48)
     assert sequence_axis(GPT2, 10) == (128, 192, 256, 384, 512, 768, 1024)
+    short = dataclasses.replace(GPT2, sequence=16)  # eight times it is 128
+    assert sequence_axis(short, 10) == (16, 24, 32, 48, 64, 96, 128)
+    longest = dataclasses.replace(GPT2, sequence=1024)
+    assert sequence_axis(longest, 10) == (128, 192, 256, 384, 512, 768, 1024)
 
 
 @given(st.integers(1, 70_000), st.integers(3, 30), st.integers(1, 70_000))

@@ -87,7 +87,8 @@ def sequence_axis(workload: Workload, most: int) -> tuple[int, ...]:
         longest -= workload.new_tokens
     far = _TIMES_PRESENT * workload.sequence
     last = max(min(far if longest is None else longest, far), workload.sequence)
-    return _axis(min(_SHORTEST, workload.sequence), last, most, (workload.sequence,))
+    first = min(_SHORTEST, workload.sequence, max(last // _TIMES_PRESENT, 1))
+    return _axis(first, last, most, (workload.sequence,))
 
 
 def _axis(first: int, last: int, most: int, keep: Sequence[int]) -> tuple[int, ...]:

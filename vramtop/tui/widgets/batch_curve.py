@@ -15,7 +15,7 @@ from ...draw.curve import EDGE, Curve, Dot, curve, put, row_of, runs, scale
 from ...draw.scale import byte_ticks
 from ...draw.tones import COMPONENT_TONES
 from ...estimator.explore_words import each_words, oom_words
-from ...estimator.labels import COMPONENT_LABELS
+from ...estimator.labels import component_label
 from ...estimator.sweep import LAYERS, Sweep
 from ..paint import Piece, fit, line, styled, swatch
 from ..picture import Picture
@@ -228,7 +228,7 @@ def _legend(picture: Picture, width: int) -> Strip:
     for name in reversed(LAYERS):
         if footprint.components[name] * 200 < footprint.process_bytes:
             continue
-        label = COMPONENT_LABELS[name].split(",")[0]
+        label = component_label(name, picture.sweep.workload.backend).split(",")[0]
         if used + len(label) + 4 > width:
             continue
         mark = swatch(COMPONENT_TONES.get(name, name), ink)

@@ -17,7 +17,7 @@ from ...estimator.explore_words import (
     fall_words,
     room_words,
 )
-from ...estimator.labels import COMPONENT_LABELS
+from ...estimator.labels import component_label
 from ...estimator.result import COMPONENTS, PhaseUse
 from ..paint import Piece, fit, line, styled, swatch
 from ..picture import Picture
@@ -216,7 +216,7 @@ def _more(picture: Picture, width: int) -> list[Strip]:
 def component_lines(picture: Picture, width: int) -> list[Strip]:
     """What the bytes at the peak are for, the largest bars the widest."""
     ink, footprint = picture.ink, picture.footprint
-    total = max(footprint.process_bytes, 1)
+    total, backend = max(footprint.process_bytes, 1), picture.sweep.workload.backend
     lines = [line([(" at the peak", ink("dim"))], width, ink("dim"))]
     for name in COMPONENTS:
         size = footprint.components[name]
@@ -225,15 +225,9 @@ def component_lines(picture: Picture, width: int) -> list[Strip]:
         pieces: list[Piece] = [
             (" ", ink("text")),
             swatch(COMPONENT_TONES.get(name, name), ink),
-            (fit(f" {_label(picture, name)}", 24), ink("text")),
+            (fit(f" {component_label(name, backend)}", 24), ink("text")),
             (fit(format_bytes(size), _SIZE, right=True), ink("text")),
             (fit(format_percent(100 * size / total, 0), 6, right=True), ink("dim")),
         ]
         lines.append(line(pieces, width, ink("text")))
     return lines
-
-
-def _label(picture: Picture, component: str) -> str:
-    if component == "context" and picture.sweep.workload.backend == "cpu":
-        return "rest of RSS"
-    return COMPONENT_LABELS[component]

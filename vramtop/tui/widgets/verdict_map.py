@@ -162,7 +162,7 @@ def _legend(picture: Picture, width: int) -> Strip:
     pieces: list[Piece] = [(" " * _LABEL, ink("dim"))]
     for verdict, word in words.items():
         pieces += [(f"{GLYPHS[verdict]} {word}  ", ink(VERDICT_TONES[verdict]))]
-    pieces.append(("[ ] cursor  ◆ asked  x swaps the axes", ink("dim")))
+    pieces.append(("[ ] cursor  ◆ asked", ink("dim")))
     return line(pieces, width, ink("dim"))
 
 
