@@ -1,10 +1,9 @@
 """Trainings whose memory is predicted: small models of transformers, trained until they are ended.
 
-A script for the target's Python: ``expected_training.py MODEL [--checkpointing] [--batch N] …``.
+A script for the target's Python: ``expected_training.py MODEL [--checkpointing] …``.
 """
 
 import argparse
-import itertools
 import time
 
 import torch
@@ -40,27 +39,53 @@ def make(name: str) -> torch.nn.Module:
     return model
 
 
+def optimizer_of(name: str, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer by its name."""
+    if name == "momentum":
+        return torch.optim.SGD(parameters, lr=1e-3, momentum=0.9)
+    return torch.optim.AdamW(parameters, lr=1e-3, foreach=True if name == "foreach" else None)
+
+
 def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model", choices=("demo", "gpt2", "llama", "lora"))
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--autocast", action="store_true")
+    parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--zero-late", action="store_true", help="right before backward")
+    parser.add_argument("--own-loss", action="store_true", help="outside the model")
+    parser.add_argument("--optimizer", choices=("adamw", "foreach", "momentum"), default="adamw")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     model = make(args.model).train()
+    if args.bf16:
+        model.bfloat16()
     if args.checkpointing:
         model.gradient_checkpointing_enable()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=1e-3)
+    optimizer = optimizer_of(args.optimizer, trainable)
     vocabulary = model.config.vocab_size
-    for _ in itertools.count():
-        tokens = torch.randint(vocabulary, (args.batch, TOKENS))
-        loss = model(input_ids=tokens, labels=tokens).loss
-        optimizer.zero_grad()
-        loss.backward()
+
+    def loss_of(tokens: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.autocast):
+            if not args.own_loss:
+                return model(input_ids=tokens, labels=tokens).loss
+            logits = model(input_ids=tokens).logits
+            return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+    while True:
+        for number in range(args.accumulate):
+            tokens = torch.randint(vocabulary, (args.batch, TOKENS))
+            loss = loss_of(tokens) / args.accumulate
+            if args.zero_late and not number:
+                optimizer.zero_grad()
+            loss.backward()
         optimizer.step()
-        time.sleep(0.01)  # two cores are shared
+        if not args.zero_late:
+            optimizer.zero_grad()
+        time.sleep(0.01)  # the machine is shared
 
 
 if __name__ == "__main__":

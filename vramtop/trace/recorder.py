@@ -63,12 +63,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     """Records while it is entered; ``watch`` a model first, ``mark`` each phase as it begins.
 
     ``on_cpu``: what lies on the host is what is asked for, and nothing runs on cuBLAS.
+    ``one_by_one``: the optimizer steps one parameter after the other.
     """
 
-    def __init__(self, *, on_cpu: bool = False) -> None:
+    def __init__(self, *, on_cpu: bool = False, one_by_one: bool = False) -> None:
         super().__init__()
         self.recording = Recording()
         self._on_cpu = on_cpu
+        self._one_by_one = one_by_one
         self._phase = "load"
         self._live: dict[int, int] = {}
         self._references: dict[int, Any] = {}
@@ -234,6 +236,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         if self._ended:
             return
         layer = self.recording.tags[index]
+        if self._is_replaced(layer):
+            self.recording.add_event(-(index + 1), self._tag, self._path)
+            return
         if self._phase not in _BY_PHASE:
             self._path = self.recording.block_paths[index]
         if layer is not None and layer != self._tag:
@@ -248,6 +253,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
                 # layer's successor has just replaced (its output) belongs to the successor.
                 self._tag = layer
         self.recording.add_event(-(index + 1), self._tag, self._path)
+
+    def _is_replaced(self, layer: int | None) -> bool:
+        """Whether a name in an optimizer's loop, last used for one layer, is used for the next."""
+        if not self._one_by_one or self._phase in _BY_PHASE or layer is None:
+            return False
+        return self._tag == layer + 1
 
     def _workspace(self) -> None:
         # The engine runs a backward on a thread of its own, with a cuBLAS handle of its own.

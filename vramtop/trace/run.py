@@ -41,7 +41,7 @@ def run(workload: Workload, progress: Progress, *, whole: bool = False) -> Run:
     """
     built = _prepared(workload, whole=whole)
     on_cpu = workload.backend == "cpu"
-    recorder = Recorder(on_cpu=on_cpu)
+    recorder = Recorder(on_cpu=on_cpu, one_by_one=workload.implementation == "forloop")
     paths = values_that_are_known() if on_cpu else cuda_paths(workload)
     try:
         with FakeTensorMode(), paths, recorder:
