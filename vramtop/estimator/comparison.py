@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ..core.breakdowns import category_label, probe_device_of
 from ..core.memory import TENSOR_CATEGORIES, Breakdown, Detail
@@ -11,6 +12,9 @@ from ..core.model import AllocatorStats, ProbeDevice, Process
 from ..core.units import format_delta
 from .expected import Expected, ExpectedPhase
 from .reasons import Evidence, Reason, explain
+
+_SEGMENT_BYTES: Final = 20 << 20
+"""kLargeBuffer of c10/cuda/CUDACachingAllocator.cpp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +189,14 @@ def _parted(moments: Iterable[Moment], slack_bytes: int) -> tuple[Pair, ...]:
 
 
 def _parted_cached(peak: Moment, slack_bytes: int) -> Iterable[Pair]:
-    """Only where what is reserved parts as well: the allocator does not give back what is less."""
+    """More than predicted, and not for the peak's being less: the allocator gives nothing back.
+
+    By more than one segment, which a few bytes may decide; less needs no reason.
+    """
     cached = peak.pair("cached")
     if cached is not None and cached.delta_bytes is not None:
         reserved = cached.delta_bytes + (peak.total.delta_bytes or 0)
-        if abs(reserved) > slack_bytes and (reserved > 0) == (cached.delta_bytes > 0):
+        if min(reserved, cached.delta_bytes) > slack_bytes + _SEGMENT_BYTES:
             yield cached
 
 

@@ -212,16 +212,20 @@ def _gradients(evidence: Evidence) -> Iterator[Reason]:
         )
 
 
-def _fragmentation(evidence: Evidence) -> Iterator[Reason]:
+def _cached(evidence: Evidence) -> Iterator[Reason]:
+    """Beyond all that was ever allocated it is fragmentation; else an earlier moment had more."""
     allocator, expected = evidence.part.allocator, evidence.expected
-    peak = evidence.moments.get("peak")
-    if allocator is None or expected.reserved_bytes is None or peak is None:
+    peak, breakdown = evidence.moments.get("peak"), evidence.part.breakdown
+    if not any(pair.category == "cached" for pair in evidence.parted):
         return
-    step_peak = peak.total.actual_bytes or 0
+    if allocator is None or peak is None or breakdown is None:
+        return
+    # What is of no model or step is in the allocator's figures, not in a sampled step's.
+    step_peak = (peak.total.actual_bytes or 0) + (breakdown.unknown_bytes or 0)
     highest = max(allocator.peak_allocated_bytes, step_peak)
-    predicted = max(expected.reserved_bytes - expected.peak_bytes, 0)
+    predicted = max((expected.reserved_bytes or 0) - expected.peak_bytes, 0)
     excess = allocator.reserved_bytes - highest - predicted
-    if excess > evidence.slack_bytes / 2:
+    if excess > 0:
         over = 100 * (allocator.reserved_bytes / highest - 1)
         yield Reason(
             "fragmentation",
@@ -230,14 +234,13 @@ def _fragmentation(evidence: Evidence) -> Iterator[Reason]:
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
             excess,
         )
-    earlier = highest - step_peak
-    if earlier > evidence.slack_bytes / 2 and allocator.reserved_bytes > highest:
+    if highest - step_peak > evidence.slack_bytes:
         yield Reason(
             "other",
             "cached",
             f"an earlier moment held {format_bytes(highest)}, and the allocator keeps that; "
             "torch.cuda.empty_cache() after it gives it back",
-            earlier,
+            highest - step_peak,
         )
 
 
@@ -264,7 +267,7 @@ _FINDERS: Final[tuple[Callable[[Evidence], Iterator[Reason]], ...]] = (
     _attention,
     _checkpointing,
     _gradients,
-    _fragmentation,
+    _cached,
     _other_models,
 )
 """To add a reason: one function, and its place here."""

@@ -64,7 +64,7 @@ class PredictedPane(Pane):
         sums = _sums(frame, comparison, moment)
         room = height - 1 - len(above) - len(below) - len(sums)  # a line of moments
         has_two = room > 2 * len(moment.pairs)
-        table = _Table(frame, comparison, width, has_two=has_two)
+        table = _Table(frame, comparison, moment, width, has_two=has_two)
         lines = [*above, table.heads(moment)]
         for pair in moment.pairs:
             lines += table.category(pair)
@@ -117,12 +117,15 @@ class PredictedPane(Pane):
 class _Table:
     """A label, the columns that fit, and the bars, aligned for every kind of line."""
 
-    def __init__(self, frame: Frame, comparison: Comparison, width: int, *, has_two: bool) -> None:
+    def __init__(
+        self, frame: Frame, comparison: Comparison, moment: Moment, width: int, *, has_two: bool
+    ) -> None:
         self._frame, self._ink, self._width = frame, frame.ink, width
         self._device = frame.torch_device or ""
         self._has_two = has_two
         expected = comparison.expected
         self._slack_bytes = expected.uncertainty * expected.peak_bytes
+        self._is_now = moment.name == "now"
         self._top = max(
             max(pair.predicted_bytes or 0, pair.actual_bytes or 0)
             for moment in comparison.moments
@@ -138,7 +141,9 @@ class _Table:
     def heads(self, moment: Moment) -> Strip:
         """Which moment it is, and the names of the columns."""
         if moment.name == "now":
-            label = f"now, after {phase_label(moment.phase)}" if moment.phase else "now"
+            # Where there are counters they are of now; without, of the phase's end.
+            since = "after" if self._device == "cpu" else "since"
+            label = f"now, {since} {phase_label(moment.phase)}" if moment.phase else "now"
         elif moment.name == "peak":
             label = f"peak, in {phase_label(moment.phase or '')}"
         else:
@@ -177,7 +182,8 @@ class _Table:
 
     def _pair_cells(self, pair: Pair) -> list[Piece]:
         delta = pair.delta_bytes
-        is_apart = delta is not None and abs(delta) > self._slack_bytes
+        # Now is somewhere within a phase: what it holds beyond the last end says nothing.
+        is_apart = not self._is_now and delta is not None and abs(delta) > self._slack_bytes
         tone = "warn" if is_apart else "text" if delta else "dim"
         texts = (
             NONE_SHOWN if pair.predicted_bytes is None else format_bytes(pair.predicted_bytes),
