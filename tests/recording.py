@@ -41,10 +41,10 @@ async def record():
 
         await keep(STILL_S)
         await pilot.press("space")
-        screen._halt()  # the clock is ours: a frame for every step of it
-        while screen._scene.act != "rest":
+        screen.player.halt()  # the clock is ours: a frame for every step of it
+        while screen.player.scene.act != "rest":
             await keep(1 / FRAMES_PER_S)
-            screen.advance(1 / FRAMES_PER_S)
+            screen.player.advance(1 / FRAMES_PER_S)
         await keep(REST_S)
         await pilot.press("v")
         await keep(REST_S)

@@ -86,7 +86,8 @@ def _play(seconds):
     from vramtop.estimator.catalog import find_gpu, find_model
     from vramtop.estimator.workload import Workload
     from vramtop.tui.explore_app import ExploreApp
-    from vramtop.tui.screens.explorer import FRAMES_PER_S, ExplorerScreen
+    from vramtop.tui.player import FRAMES_PER_S
+    from vramtop.tui.screens.explorer import ExplorerScreen
 
     told = []
 
@@ -102,9 +103,9 @@ def _play(seconds):
             screen, count, until = self.screen, 0, time.monotonic() + seconds
             while time.monotonic() < until:
                 screen.action_play()
-                screen._halt()
-                while screen._scene is not None and screen._scene.act != "rest":
-                    screen.advance(1 / FRAMES_PER_S)
+                screen.player.halt()
+                while screen.player.scene is not None and screen.player.scene.act != "rest":
+                    screen.player.advance(1 / FRAMES_PER_S)
                     await asyncio.sleep(0)
                     count += 1
                 told.append((count, _rss_kib()))

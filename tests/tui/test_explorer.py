@@ -11,7 +11,7 @@ import re
 import pytest
 from textual.app import App
 
-from vramtop.core.fleet import ObservedPeak
+from vramtop.core.observed import ObservedPeak
 from vramtop.errors import UsageError
 from vramtop.estimator import closed
 from vramtop.estimator.catalog import find_gpu, find_model
@@ -107,9 +107,9 @@ class Seen:
 
     async def advance(self, to_s):
         """Halt the clock and show the moment."""
-        self.explorer._halt()
-        self.explorer._played_s = to_s
-        self.explorer.advance(0.0)
+        self.explorer.player.halt()
+        self.explorer.player.played_s = to_s
+        self.explorer.player.advance(0.0)
         await self.pilot.pause()
 
     def part(self, name):
@@ -335,19 +335,19 @@ class TestTheClimb:
     async def test_space_plays_pauses_and_goes_on(self, explorer):
         async with explorer() as seen:
             await seen.press("space")
-            assert seen.explorer._timer is not None
+            assert seen.explorer.player.is_running
             assert "pause" in seen.lines[-1]
             await asyncio.sleep(0.3)
             await seen.press("space")
-            assert seen.explorer._timer is None
+            assert not seen.explorer.player.is_running
             assert "go on" in seen.lines[-1]
-            stopped = seen.explorer._played_s
+            stopped = seen.explorer.player.played_s
             assert stopped > 0
             await asyncio.sleep(0.1)
-            assert seen.explorer._played_s == stopped
+            assert seen.explorer.player.played_s == stopped
             await seen.press("space")
             await asyncio.sleep(0.1)
-            assert seen.explorer._played_s > stopped
+            assert seen.explorer.player.played_s > stopped
 
     async def test_a_movement_stops_it_where_it_is(self, explorer):
         async with explorer() as seen:
@@ -356,8 +356,8 @@ class TestTheClimb:
             batch = seen.point[0]
             assert 1 < batch < LARGEST
             await seen.press("right")
-            assert seen.explorer._timer is None
-            assert seen.explorer._scene is None
+            assert not seen.explorer.player.is_running
+            assert seen.explorer.player.scene is None
             assert seen.point == (batch + 1, 512)
 
     async def test_the_area_is_drawn_up_to_the_batch_and_phases_play(self, explorer):
@@ -370,7 +370,7 @@ class TestTheClimb:
     async def test_it_goes_over_the_cliff_and_rests_on_the_maximum(self, explorer):
         async with explorer() as seen:
             await seen.press("space")
-            play = seen.explorer._play
+            play = seen.explorer.player.script
             await seen.advance(play.flash_s + 0.01)
             assert seen.point[0] == LARGEST + 1
             assert "CUDA out of memory" in "".join(seen.part("curve"))
@@ -383,19 +383,19 @@ class TestTheClimb:
             assert falling == sorted(falling)
             assert falling[0] < falling[-1]
             await seen.advance(play.end_s + 1)
-            assert seen.explorer._timer is None
+            assert not seen.explorer.player.is_running
             assert seen.point == (LARGEST, 512)
             assert "×77.0 MiB" in seen.text
             assert "animate" in seen.lines[-1]
             await seen.press("space")  # once more from the beginning
-            assert seen.explorer._timer is not None
+            assert seen.explorer.player.is_running
             assert seen.point[0] == 1
 
     async def test_without_motion_one_picture_says_the_same(self, explorer):
         async with explorer() as seen:
             seen.app.animation_level = "none"
             await seen.press("space")
-            assert seen.explorer._timer is None
+            assert not seen.explorer.player.is_running
             text = seen.text
             assert seen.point == (LARGEST, 512)
             assert "CUDA out of memory" in text
@@ -413,7 +413,7 @@ class TestTheClimb:
             await asyncio.sleep(0.3)
             await seen.pilot.pause()
             assert seen.explorer._settling is None
-            assert seen.explorer._timer is None
+            assert not seen.explorer.player.is_running
 
     async def test_no_colour_keeps_glyphs_and_words(self, explorer, monkeypatch):
         monkeypatch.setenv("NO_COLOR", "1")
@@ -421,7 +421,7 @@ class TestTheClimb:
             assert "╱" in seen.text
             assert "OOM" in seen.text
             await seen.press("space")
-            await seen.advance(seen.explorer._play.flash_s + 0.01)
+            await seen.advance(seen.explorer.player.script.flash_s + 0.01)
             assert "CUDA out of memory" in seen.text
             await seen.press("right", "v")
             assert "✓" in seen.text
@@ -481,7 +481,7 @@ class TestWhatItSays:
         async with explorer(Controller(large)) as seen:
             assert "no batch fits, not even 1" in seen.text
             await seen.press("space")
-            await seen.advance(seen.explorer._play.end_s + 1)
+            await seen.advance(seen.explorer.player.script.end_s + 1)
             assert "CUDA out of memory" in seen.text
 
     async def test_live_peaks_other_processes_and_notices(self, explorer):

@@ -122,7 +122,7 @@ def test_where_nothing_runs_the_first_batch_dies():
     play = script(swept(largest=0, usable=35))
     assert [beat.batch for beat in play.beats] == [1]
     assert scene(play, play.flash_s).act == "flash"
-    assert resting(play).batch == 0
+    assert resting(play).batch == 1
 
 
 def test_a_predictor_without_phases_plays_its_peak():

@@ -136,8 +136,12 @@ def runs(row: Sequence[Dot]) -> list[Run]:
     """A row as runs of one tone."""
     return [
         Run(tone, "".join(dot.glyph for dot in dots), on or None)
-        for (tone, on), dots in groupby(row, key=lambda dot: (_TONES.get(dot.key, dot.key), dot.on))
+        for (tone, on), dots in groupby(row, key=_tones)
     ]
+
+
+def _tones(dot: Dot) -> tuple[str, str]:
+    return _TONES.get(dot.key, dot.key), dot.on
 
 
 def _beyond(is_held: bool, ascii: bool) -> Dot:  # noqa: A002

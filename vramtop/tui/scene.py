@@ -77,6 +77,7 @@ class Script:
     resting: Footprint | None
     """Of the batch that it ends with; None where no batch runs."""
     rest_batch: int
+    """0 where no batch runs."""
     flash_s: float
     """When the request is refused; without a cliff the end."""
     end_s: float
@@ -164,7 +165,7 @@ def resting(play: Script) -> Scene:
     shown = play.resting or play.beats[-1].footprint
     return Scene(
         "rest",
-        play.rest_batch,
+        play.rest_batch or play.beats[-1].batch,
         shown,
         "",
         1.0,

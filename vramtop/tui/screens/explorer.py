@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import ClassVar, Final, Protocol
 
@@ -13,11 +12,12 @@ from textual.containers import Container, Horizontal
 from textual.screen import ModalScreen
 from textual.timer import Timer
 
+from ...estimator.explored import Explored, Place
 from ...estimator.workload import Workload
 from ..exploration import Exploration
-from ...estimator.explored import Explored, Place
 from ..picture import Picture
-from ..scene import Scene, Script, resting, scene, script
+from ..player import Player
+from ..scene import script
 from ..theme import Ink, make_ink
 from ..widgets.batch_curve import BatchCurve
 from ..widgets.explorer_bars import ExplorerFooter, ExplorerTitle, Waiting
@@ -26,7 +26,6 @@ from ..widgets.maximum import Maximum
 from ..widgets.point import PointPanel
 from ..widgets.verdict_map import VerdictMap, position
 
-FRAMES_PER_S: Final = 30
 _SETTLE_S: Final = 0.12
 """How long the cursor rests before a trace is replayed for its point."""
 _WIDE_FROM: Final = 120
@@ -109,11 +108,7 @@ class ExplorerScreen(ModalScreen[str]):
         """The estimate that was explored."""
         self._place = Place(1, 1)
         self._swapped = False
-        self._play: Script | None = None
-        self._scene: Scene | None = None
-        self._played_s = 0.0
-        self._ticked_at = 0.0
-        self._timer: Timer | None = None
+        self.player = Player(self, self._played)
         self._settling: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -159,7 +154,6 @@ class ExplorerScreen(ModalScreen[str]):
         if estimate is self._of:
             return
         self._stop()
-        self._scene = None
         before, self._of = self._explored, estimate
         if estimate is None or predictor is None:
             self._explored = None
@@ -179,14 +173,14 @@ class ExplorerScreen(ModalScreen[str]):
         self.query_one(ExplorerTitle).show(exploration, ink)
         self.set_class(explored is None, "-waiting")
         play = "animate"
-        if self._scene is not None and self._scene.act != "rest":
-            play = "go on" if self._timer is None else "pause"
+        if self.player.is_halfway:
+            play = "pause" if self.player.is_running else "go on"
         self.query_one(ExplorerFooter).show(ink, play)
         if explored is None:
             self.query_one(Waiting).show(exploration, ink)
             return
         self.show_picture(
-            Picture(exploration, explored, self._place, ink, self._scene, self._swapped)
+            Picture(exploration, explored, self._place, ink, self.player.scene, self._swapped)
         )
 
     def _ink(self) -> Ink:
@@ -209,17 +203,13 @@ class ExplorerScreen(ModalScreen[str]):
     # Moving.
 
     def _move(self, place: Place) -> None:
-        """Put the cursor where there is something, and stop the animation."""
+        """Put the cursor where there is something; the animation ends."""
         if self._explored is None:
             return
         self._stop()
-        self._scene = None
         self._place = dataclasses.replace(
             place, batch=min(max(place.batch, 1), self._explored.at(place).last)
         )
-        if self._settling is not None:
-            self._settling.stop()
-            self._settling = None
         if self._explored.at(self._place).workload.sequence != self._explored.workload.sequence:
             self._explored.settle(self._place)
         elif not self._explored.is_exact(self._place):
@@ -228,7 +218,7 @@ class ExplorerScreen(ModalScreen[str]):
 
     def _settle(self) -> None:
         self._settling = None
-        if self._explored is not None and self._scene is None:
+        if self._explored is not None and self.player.scene is None:
             self._explored.settle(self._place)
             self._show()
 
@@ -289,9 +279,9 @@ class ExplorerScreen(ModalScreen[str]):
 
     def _shown_place(self) -> Place:
         """Where the cursor is seen: at the animation's batch, where there is one."""
-        if self._scene is None:
+        if self.player.scene is None:
             return self._place
-        return dataclasses.replace(self._place, batch=self._scene.batch)
+        return dataclasses.replace(self._place, batch=self.player.scene.batch)
 
     def on_batch_curve_moved(self, message: BatchCurve.Moved) -> None:
         """The curve was clicked."""
@@ -311,57 +301,29 @@ class ExplorerScreen(ModalScreen[str]):
         """Begin, pause or go on; where no motion is wanted, its last picture."""
         if self._explored is None:
             return
-        if self._timer is not None:
-            self._halt()
-        elif self._scene is not None and self._scene.act != "rest":
-            self._run()
+        if self.player.is_running:
+            self.player.halt()
+        elif self.player.is_halfway:
+            self.player.run()
+        elif self.app.animation_level == "none":
+            self.player.rest(script(self._explored.at(self._place)))
         else:
-            self._play = script(self._explored.at(self._place))
-            self._played_s = 0.0
-            if self.app.animation_level == "none":
-                self._rest()
-            else:
-                self._scene = scene(self._play, 0.0)
-                self._run()
-        self._show()
-
-    def _run(self) -> None:
-        self._ticked_at = time.monotonic()
-        self._timer = self.set_interval(1 / FRAMES_PER_S, self._tick)
-
-    def _halt(self) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
+            self.player.begin(script(self._explored.at(self._place)))
+        self._played()
 
     def _stop(self) -> None:
-        """No timer remains."""
-        self._halt()
+        """No animation and no timer."""
+        self.player.clear()
         if self._settling is not None:
             self._settling.stop()
             self._settling = None
 
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self.advance(now - self._ticked_at)
-        self._ticked_at = now
-
-    def advance(self, seconds: float) -> None:
-        """Play on by so much."""
-        if self._play is None:
-            return
-        self._played_s += seconds
-        if self._played_s >= self._play.end_s:
-            self._halt()
-            self._rest()
-        else:
-            self._scene = scene(self._play, self._played_s)
+    def _played(self) -> None:
+        """A new scene; at the end the cursor is on the maximum."""
+        scene = self.player.scene
+        if scene is not None and scene.act == "rest":
+            self._place = dataclasses.replace(self._place, batch=max(scene.batch, 1))
         self._show()
-
-    def _rest(self) -> None:
-        assert self._play is not None
-        self._scene = resting(self._play)
-        self._place = dataclasses.replace(self._place, batch=max(self._play.rest_batch, 1))
 
     # What else keys do.
 
@@ -383,7 +345,6 @@ class ExplorerScreen(ModalScreen[str]):
         from .point import PointScreen
 
         if self._explored is not None:
-            self._halt()
             self._move(self._shown_place())
             self._explored.settle(self._place)
             exploration, ink = self._controller.exploration, self._ink()
