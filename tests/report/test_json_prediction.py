@@ -78,7 +78,7 @@ def test_the_text_has_a_line_for_it():
     (line,) = [line for line in lines(compared, 120) if line.startswith("predicted peak")]
     assert line.endswith("GiB, trace: as predicted (within 3 %)")
     told = " ".join(lines(lambda process: compared(process, activation=0.5)))
-    assert "trace: differs by more than 3 %" in told
+    assert "trace: more than 3 % off" in told
     assert " → activations +" in told
     late = lines(lambda _: Prediction(problem="not predicted within 20 s"))
     assert "no prediction: not predicted within 20 s" in late

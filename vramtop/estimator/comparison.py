@@ -212,7 +212,7 @@ def verdict_text(comparison: Comparison, torch_device: str) -> str:
         label = "peak" if pair.category == "total" else category_label(pair.category, torch_device)
         share = "" if pair.delta_share is None else f" ({share_text(pair.delta_share)})"
         told.append(f"{label} {format_delta(pair.delta_bytes)}{share}")
-    return f"differs by more than {within}: " + ", ".join(told)
+    return f"more than {within} off: " + ", ".join(told)
 
 
 def basis_text(expected: Expected) -> str:

@@ -125,7 +125,9 @@ class _Table:
         self._has_two = has_two
         expected = comparison.expected
         self._slack_bytes = expected.uncertainty * expected.peak_bytes
-        self._is_now = moment.name == "now"
+        # Now is somewhere within a phase: what it holds beyond the last end says nothing.
+        parted = comparison.parted if moment.name != "now" else ()
+        self._parted = {pair.category for pair in parted}
         self._top = max(
             max(pair.predicted_bytes or 0, pair.actual_bytes or 0)
             for moment in comparison.moments
@@ -182,8 +184,7 @@ class _Table:
 
     def _pair_cells(self, pair: Pair) -> list[Piece]:
         delta = pair.delta_bytes
-        # Now is somewhere within a phase: what it holds beyond the last end says nothing.
-        is_apart = not self._is_now and delta is not None and abs(delta) > self._slack_bytes
+        is_apart = pair.category in self._parted and abs(delta or 0) > self._slack_bytes
         tone = "warn" if is_apart else "text" if delta else "dim"
         texts = (
             NONE_SHOWN if pair.predicted_bytes is None else format_bytes(pair.predicted_bytes),
