@@ -14,6 +14,7 @@ BENCHMARKS = (
     "accuracy",
     "closed_vs_trace",
     "estimate_speed",
+    "forecast_cost",
     "explore_speed",
     "animation",
     "predicted_vs_actual",
