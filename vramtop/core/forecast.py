@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -10,7 +11,7 @@ from typing import Final, Literal
 
 from .model import HistoryPoint
 from .observed import ObservedPeak
-from .trend import Sample, Trend, envelopes, goes_on, is_staircase, trend
+from .trend import Sample, Trend, envelopes, goes_on, is_staircase, trend, value_of
 from .units import format_bytes
 
 GrowthKind = Literal["leak", "growing-input", "fragmentation", "growth"]
@@ -157,17 +158,16 @@ def _found(past: _Past, swing_bytes: int) -> _Growth | None:
 
 
 def _past(history: Iterable[HistoryPoint], free_bytes: int) -> _Past:
-    past = _Past([], [], [], [], free_bytes, 0)
-    capacity, outside = free_bytes, 0
-    for point, step in _settled(history):
-        at, b = point.at, point.breakdown
-        if b.cached_bytes is None:
-            if b.process_bytes is not None:
-                past.steps.append(step)
-                past.held.append((at, b.process_bytes))
-                capacity = b.process_bytes + free_bytes
-            continue
-        allocated = (  # spelt out: this runs for a thousand points of each process a second
+    points = _settled(history)
+    of_gpu = [point for point in points if point.breakdown.cached_bytes is not None]
+    return _past_of_gpu(of_gpu, free_bytes) if of_gpu else _past_of_cpu(points, free_bytes)
+
+
+def _past_of_gpu(points: list[HistoryPoint], free_bytes: int) -> _Past:
+    # Spelt out: this runs for a thousand points of each process at each snapshot.
+    sizes = [
+        (
+            point.at,
             b.parameter_bytes
             + b.gradient_bytes
             + b.optimizer_state_bytes
@@ -175,34 +175,53 @@ def _past(history: Iterable[HistoryPoint], free_bytes: int) -> _Past:
             + (b.input_bytes or 0)
             + (b.temporary_bytes or 0)
             + (b.autograd_detail_bytes or 0)
-            + (b.unknown_bytes or 0)
+            + (b.unknown_bytes or 0),
+            b.fragmentation_bytes or 0,
+            b.cached_bytes or 0,
         )
-        pinned = allocated + (b.fragmentation_bytes or 0)
-        past.steps.append(step)
-        past.held.append((at, allocated))
-        past.pinned.append((at, pinned))
-        past.reserved.append((at, pinned + b.cached_bytes))
-        capacity = pinned + b.cached_bytes + free_bytes
-        outside = b.outside_allocator_bytes or 0
-    return replace(past, capacity_bytes=capacity, outside_bytes=outside)
+        for point in points
+        if (b := point.breakdown)
+    ]
+    _, held, fragmentation, cached = sizes[-1]
+    return _Past(
+        steps=[point.step or 0 for point in points],
+        held=[(at, held) for at, held, _, _ in sizes],
+        pinned=[(at, held + fragmentation) for at, held, fragmentation, _ in sizes],
+        reserved=[(at, held + fragmentation + cached) for at, held, fragmentation, cached in sizes],
+        capacity_bytes=held + fragmentation + cached + free_bytes,
+        outside_bytes=points[-1].breakdown.outside_allocator_bytes or 0,
+    )
 
 
-def _settled(history: Iterable[HistoryPoint]) -> Iterator[tuple[HistoryPoint, int]]:
-    """The points of the last training of the process, and their steps, once it had settled.
+def _past_of_cpu(points: list[HistoryPoint], free_bytes: int) -> _Past:
+    known = [
+        (point.step or 0, point.at, size)
+        for point in points
+        if (size := point.breakdown.process_bytes) is not None
+    ]
+    return _Past(
+        steps=[step for step, _, _ in known],
+        held=[(at, size) for _, at, size in known],
+        pinned=[],
+        reserved=[],
+        capacity_bytes=known[-1][2] + free_bytes if known else free_bytes,
+        outside_bytes=0,
+    )
+
+
+def _settled(history: Iterable[HistoryPoint]) -> list[HistoryPoint]:
+    """The points of the last training of the process, which have steps, once it had settled.
 
     Nothing is said of what comes before the steps: a model that is loaded grows too.
     """
-    points = [(point, point.step) for point in history if point.step is not None]
-    start = 0
-    for i, ((_, before), (_, after)) in enumerate(pairwise(points), 1):
-        if after < before:
-            start = i
-    points = points[start:]
-    if points and points[0][1] <= _FIRST_STEPS:
-        points = [(point, step) for point, step in points if step >= _FIRST_STEPS]
-        settled_at = points[0][0].at + _SETTLING_S if points else 0.0
-        points = [(point, step) for point, step in points if point.at >= settled_at]
-    yield from points
+    points = [point for point in history if point.step is not None]
+    steps = [point.step or 0 for point in points]
+    start = max((i for i, (a, b) in enumerate(pairwise(steps), 1) if b < a), default=0)
+    points, steps = points[start:], steps[start:]
+    if not points or steps[0] > _FIRST_STEPS:
+        return points
+    points = points[bisect_left(steps, _FIRST_STEPS) :]
+    return [point for point in points if point.at >= points[0].at + _SETTLING_S]
 
 
 def _windows(past: _Past) -> int | None:
@@ -225,7 +244,7 @@ def _growth(
     change = median(abs(b - a) for (_, a), (_, b) in pairwise(past.held))
     if change < _QUIET * swing_bytes and upper[-1][1] - upper[0][1] < swing_bytes:
         return None
-    room = past.capacity_bytes - max(value for _, value in upper)
+    room = past.capacity_bytes - value_of(max(upper, key=value_of))
     floor = trend(lower)
     low, high = sorted((floor.slope, peaks.slope))
     if floor.tau >= _RISES and not _goes_on(lower, past, room):
@@ -250,7 +269,9 @@ def _fragmentation(past: _Past, before: Sequence[Sample], windows: int) -> _Grow
         return None
     if trend(held).slope > _STANDS * whole.slope:
         return None
-    return _Growth("fragmentation", rising, past.capacity_bytes - max(value for _, value in pinned))
+    return _Growth(
+        "fragmentation", rising, past.capacity_bytes - value_of(max(pinned, key=value_of))
+    )
 
 
 def _rise(upper: list[Sample], before: Sequence[Sample], past: _Past) -> Trend | None:
@@ -263,7 +284,7 @@ def _rise(upper: list[Sample], before: Sequence[Sample], past: _Past) -> Trend |
     if grown < max(_MIN_GROWTH_BYTES, _MIN_GROWTH * top):
         return None
     # A validation or an epoch that fills up again and again reaches what it has reached before.
-    if before and top - max(value for _, value in before) < grown / 2:
+    if before and top - value_of(max(before, key=value_of)) < grown / 2:
         return None
     return whole if _goes_on(upper, past, past.capacity_bytes - top) else None
 

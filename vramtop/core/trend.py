@@ -13,12 +13,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from statistics import median
 from typing import Final
 
 Sample = tuple[float, float]
 """A time in seconds (or a number of steps) and a value."""
 
+value_of: Final = itemgetter(1)
+"""Of a sample."""
 _NORMAL_95: Final = 1.96
 _MIN_HALF: Final = 3
 """Samples in each half, to speak of their slope."""
@@ -69,8 +72,8 @@ def envelopes(samples: Sequence[Sample], windows: int) -> tuple[list[Sample], li
     edges = [window * len(samples) // windows for window in range(windows + 1)]
     for start, end in pairwise(edges):
         run = samples[start:end]
-        lower.append(min(run, key=_value))
-        upper.append(max(run, key=_value))
+        lower.append(min(run, key=value_of))
+        upper.append(max(run, key=value_of))
     return lower, upper
 
 
@@ -98,7 +101,3 @@ def goes_on(samples: Sequence[Sample], room: float) -> bool:
         return True
     half = samples[middle][0] - samples[0][0]
     return second.slope * half * ratio / (1 - ratio) >= room
-
-
-def _value(sample: Sample) -> float:
-    return sample[1]
