@@ -75,11 +75,11 @@ class PredictedPane(Pane):
         return lines
 
     def heads(self, frame: Frame, width: int) -> list[Strip]:
-        """The moments to choose from."""
+        """The moments to choose from, and how sure the prediction is."""
         comparison = frame.prediction.comparison if frame.prediction else None
         if comparison is None:
             return []
-        ink = frame.ink
+        ink, expected = frame.ink, comparison.expected
         chosen = self._moment(comparison)
         pieces: list[Piece] = [(" ", ink("text"))]
         for moment in comparison.moments:
@@ -87,15 +87,14 @@ class PredictedPane(Pane):
                 pieces.append((f"[{moment.name}]", ink("accent", bold=True)))
             else:
                 pieces.append((f" {moment.name} ", ink("dim")))
+        room = width - 1 - sum(len(text) for text, _ in pieces)
+        sure = f"{expected.source} ±{100 * expected.uncertainty:.0f} %"
+        pieces.append((sure.rjust(room) if len(sure) < room else "", ink("dim")))
         return [line(pieces, width, ink("text"))]
 
     def title_note(self, frame: Frame) -> str:
-        """Which process and device, and how sure the prediction is."""
-        comparison = frame.prediction.comparison if frame.prediction else None
-        if comparison is None:
-            return frame.place_text
-        expected = comparison.expected
-        return f"{frame.place_text}, {expected.source} ±{100 * expected.uncertainty:.0f} %"
+        """Which process and device."""
+        return frame.place_text
 
     def move(self, to: str) -> None:
         """Left and right change the moment."""
