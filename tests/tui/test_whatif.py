@@ -265,6 +265,19 @@ async def test_enter_applies_advice_and_u_takes_it_back(whatif, size):
         assert "undone: checkpointing full → none" in screen.words
 
 
+async def test_advice_that_makes_it_fit_is_marked(whatif):
+    async with whatif(dataclasses.replace(START, batch=48)) as screen:
+        marked = [line for line in screen.lines if " ✓ " in line]
+        assert any("full checkpointing" in line for line in marked)
+        assert not any("dropping the outputs" in line for line in marked)
+        changes = [advice.change for advice in screen.exploration.estimate.advice]
+        await screen.press("tab", *["down"] * changes.index("full checkpointing"))
+        assert "✓ then it fits" in screen.words
+        await screen.press("enter")
+        assert " FITS " in screen.text
+        assert "✓" not in screen.text
+
+
 async def test_advice_by_mouse(whatif):
     async with whatif() as screen:
         y = screen.row_of("full checkpointing")

@@ -10,9 +10,9 @@ from ..core.units import NONE_SHOWN, format_bytes, format_duration, format_perce
 from ..draw.blocks import part_glyph, stacked_bar
 from ..draw.tones import COMPONENT_TONES
 from ..estimator.config_numbers import is_image_model
-from ..estimator.judge import MOST_BATCH, uncertainty_of, usable_bytes, verdict_of
+from ..estimator.judge import MOST_BATCH, then_fits, usable_bytes
 from ..estimator.labels import COMPONENT_LABELS
-from ..estimator.result import COMPONENTS, Advice, Estimate, Footprint
+from ..estimator.result import COMPONENTS, Estimate, Footprint
 from ..estimator.workload import Workload
 from .ansi import Line, Look, Span, paint
 from .estimate_curve import curve_lines
@@ -273,21 +273,12 @@ def _advice(estimate: Estimate, look: Look) -> Iterator[Line]:
         options = " ".join(f"{option} {value}".rstrip() for option, value in one.options.items())
         text = f"{one.change} ({options}): {one.cost}"
         lead = f"{'-' + format_bytes(one.saves_bytes):>10}  "
-        if _then_fits(one, estimate):
+        if then_fits(one, estimate):
             text += "; then it fits"
         first, *rest = textwrap.wrap(text, look.width - len(lead), break_on_hyphens=False)
         yield (Span(lead, "good"), Span(first))
         for line in rest:
             yield (Span(" " * len(lead) + line),)
-
-
-def _then_fits(one: Advice, estimate: Estimate) -> bool:
-    if estimate.device is None or estimate.verdict == "fits":
-        return False
-    footprint = estimate.footprint
-    left = max(footprint.process_bytes - one.saves_bytes, 0)
-    after = uncertainty_of(footprint.method, left, estimate.workload.parallel.gpus)
-    return verdict_of(after, usable_bytes(estimate.device)) == "fits"
 
 
 def _worded(head: str, tone: str, text: str, look: Look) -> Iterator[Line]:

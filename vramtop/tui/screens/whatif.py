@@ -18,6 +18,7 @@ from ...core.units import format_bytes
 from ...estimator.catalog import short_name
 from ...estimator.controls import CONTROLS, apply_advice, control_of, texts_of
 from ...estimator.explored import Explored, Place
+from ...estimator.judge import then_fits
 from ...estimator.workload import Workload
 from ..actions import Action, bindings
 from ..exploration import Exploration
@@ -212,6 +213,9 @@ class WhatIfScreen(ModalScreen[None]):
             text, tone = exploration.problem, "error"
         elif not text and advice.has_focus and advice.chosen is not None:
             text = f"{advice.chosen.change}: {advice.chosen.cost}"
+            estimate = exploration.estimate
+            if estimate is not None and then_fits(advice.chosen, estimate):
+                text += "; ✓ then it fits"
         elif not text:
             text, tone = exploration.notice or exploration.untraced, "dim"
         parts = wrap(printable(text), max(width - 4, 10))[:_MOST_MESSAGE_LINES] or [""]

@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from ...core.units import format_bytes
+from ...estimator.judge import then_fits
 from ...estimator.result import Advice
 from ..exploration import Exploration
 from ..paint import Piece, fit, line
@@ -35,7 +36,7 @@ class AdviceList(Canvas, can_focus=True):
         self._advice: tuple[Advice, ...] = ()
         self._cursor = 0
         self._top = 0
-        self._lines: list[int | None] = []
+        self._lines: list[int] = []
         """Index of the advice on each line below the title."""
 
     def show(self, exploration: Exploration) -> None:
@@ -101,13 +102,11 @@ class AdviceList(Canvas, can_focus=True):
         if exploration is None or width <= 0 or height <= 0 or not self.is_attached:
             return
         ink = ink_of(self.app)
-        has_room = height - 1 >= 3 * len(self._advice)
-        strips: list[Strip] = []
-        self._lines = []
-        for index, advice in enumerate(self._advice):
-            made = self._piece(advice, index == self._cursor, width, ink, with_cost=has_room)
-            strips += made
-            self._lines += [index] * len(made)
+        pieces = [self._piece(at, width, ink) for at in range(len(self._advice))]
+        if sum(map(len, pieces)) > height - 1:
+            pieces = [made[:1] for made in pieces]
+        strips = [strip for made in pieces for strip in made]
+        self._lines = [at for at, made in enumerate(pieces) for _ in made]
         if not strips:
             said = _why_none(exploration)
             strips = [
@@ -135,26 +134,28 @@ class AdviceList(Canvas, can_focus=True):
         ]
         return line(pieces, width, ink(tone))
 
-    def _piece(
-        self, advice: Advice, is_chosen: bool, width: int, ink: Ink, *, with_cost: bool
-    ) -> list[Strip]:
-        is_chosen = is_chosen and self.has_focus
+    def _piece(self, index: int, width: int, ink: Ink) -> list[Strip]:
+        """What it saves and is, then what it costs; ✓ where it alone makes the workload fit."""
+        advice = self._advice[index]
+        is_chosen = index == self._cursor and self.has_focus
         on = "selected" if is_chosen else "background"
+        estimate = self._exploration.estimate if self._exploration else None
+        helps = estimate is not None and then_fits(advice, estimate)
         saves = fit("-" + format_bytes(advice.saves_bytes), _SAVES, right=True)
         pieces: list[Piece] = [
             ("▌" if is_chosen else " ", ink("accent", on)),
             (saves, ink("good", on, bold=True)),
-            ("  ", ink("text", on)),
-            (fit(advice.change, width - _SAVES - 4), ink("text", on)),
+            (" ✓ " if helps else "   ", ink("good", on, bold=True)),
+            (fit(advice.change, width - _SAVES - 5), ink("text", on)),
         ]
-        strips = [line(pieces, width, ink("text", on))]
-        if with_cost:
-            room = width - _SAVES - 4
-            strips += [
-                line([(" " * (_SAVES + 3) + part, ink("dim", on))], width, ink("text", on))
-                for part in wrap(advice.cost, max(room, 10))[:2]
-            ]
-        return strips
+        cost = wrap(advice.cost, max(width - _SAVES - 5, 10))[:2]
+        return [
+            line(pieces, width, ink("text", on)),
+            *(
+                line([(" " * (_SAVES + 4) + part, ink("dim", on))], width, ink("text", on))
+                for part in cost
+            ),
+        ]
 
 
 def _why_none(exploration: Exploration) -> str:
