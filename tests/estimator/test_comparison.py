@@ -174,6 +174,13 @@ def test_without_a_sampled_step_there_is_only_now():
     assert "no step was sampled in detail" in verdict_text(comparison, "cpu")
 
 
+def test_a_prediction_that_may_be_anything_confirms_nothing():
+    comparison = compared(expected=replace(EXPECTED, uncertainty=3.0))
+    assert not comparison.differs
+    assert not comparison.is_judged
+    assert verdict_text(comparison, "cpu") == "too uncertain to hold anything against it (±300 %)"
+
+
 def test_of_a_device_of_which_nothing_is_told_there_is_no_comparison():
     assert compare(process(), "cuda:3", EXPECTED) is None
 

@@ -5,6 +5,8 @@ from itertools import islice
 
 import pytest
 
+from vramtop.errors import UsageError
+from vramtop.predict import predictions
 from vramtop.sources.fake import snapshots
 from vramtop.tui.app import VramtopApp
 from vramtop.tui.panes import Pane
@@ -100,11 +102,17 @@ class Screen:
         await self.pilot.pause()
 
 
+def _not_here(*_):
+    """In place of seconds of a tracer for every app that is opened."""
+    raise UsageError("made-up trainings are not predicted")
+
+
 @pytest.fixture
 def shown(monkeypatch):
     """Open the app: ``async with shown("training", size=(80, 24)) as screen``."""
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(predictions, "expect", _not_here)
 
     @contextlib.asynccontextmanager
     async def run(scenario="training", size=(160, 50), source=None, **options):

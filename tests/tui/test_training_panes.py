@@ -243,7 +243,7 @@ async def test_the_keys_of_the_tree(shown):
 
 async def test_t_shows_the_largest_and_the_tree_again(shown):
     async with shown(size=(160, 50)) as screen:
-        await screen.press("3", "t")
+        await screen.press("6", "3", "t")
         assert screen.app.focused.id == "modules"
         await screen.press("6")
         largest = max(screen.app.frame.detail.modules, key=lambda use: use.activation_bytes)

@@ -15,6 +15,8 @@ from .reasons import Evidence, Reason, explain
 
 _SEGMENT_BYTES: Final = 20 << 20
 """kLargeBuffer of c10/cuda/CUDACachingAllocator.cpp."""
+_TELLS_LITTLE: Final = 0.5
+"""Uncertainty beyond which a prediction is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class Comparison:
     """Of what parts by more: each category where it does so most, ``total`` being the peak's."""
     reasons: tuple[Reason, ...]
     """Largest first; none where nothing differs."""
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether enough is known to say that it is as predicted."""
+        return self.moment("peak") is not None and self.expected.uncertainty <= _TELLS_LITTLE
 
     def moment(self, name: str) -> Moment | None:
         """The moment of that name."""
@@ -205,6 +212,8 @@ def verdict_text(comparison: Comparison, torch_device: str) -> str:
     within = f"{100 * comparison.expected.uncertainty:.0f} %"
     if comparison.moment("peak") is None:
         return "nothing to hold it against yet: no step was sampled in detail"
+    if not comparison.parted and not comparison.is_judged:
+        return f"too uncertain to hold anything against it (±{within})"
     if not comparison.parted:
         return f"as predicted (within {within})"
     told = []

@@ -208,9 +208,9 @@ class _Table:
 def _verdict(frame: Frame, comparison: Comparison, width: int) -> list[Strip]:
     """Whether it is as predicted, and the likely reasons why not."""
     said = verdict_text(comparison, frame.torch_device or "")
-    if comparison.moment("peak") is None:
-        return sentences([said], width, frame)
     if not comparison.differs:
+        if not comparison.is_judged:
+            return sentences([said], width, frame)
         return sentences([f"✓ {said}"], width, frame, "good")
     lines = sentences([f"≠ {said}"], width, frame, "warn")
     return lines + sentences([f"→ {r.text}" for r in comparison.reasons], width, frame, "text")
