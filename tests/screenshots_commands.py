@@ -17,11 +17,13 @@ from tests.screenshots import FOLDER, to_png
 
 ESTIMATE = ("estimate", "llama-2-7b", "--batch", "4", "--seq", "512", "--gpu", "a100-80gb")
 PLAN = ("plan", "llama-2-7b", "--gpu", "a100-80gb", "--gpus", "4")
+EXPLORE = ("explore", "gpt2", "--batch", "8", "--seq", "512", "--gpu", "4090", "--once")
 SHOTS = [
     # name, columns, theme, arguments
     ("estimate-100-dark", 100, DIMMED_MONOKAI, ESTIMATE),
     ("estimate-80-light", 80, DEFAULT_TERMINAL_THEME, ESTIMATE),
     ("plan-160-dark", 160, DIMMED_MONOKAI, PLAN),
+    ("explore-once-100-dark", 100, DIMMED_MONOKAI, EXPLORE),
 ]
 
 

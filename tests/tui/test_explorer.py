@@ -495,6 +495,8 @@ class TestWhatItSays:
             assert "○" in curve
             assert "◆" in curve
             assert "other processes hold 3.00 GiB" in curve
+            await seen.press("end")
+            assert "◆ 8 now" in seen.text
             controller.tell(notice="process 7 is being rebuilt")
             await seen.pilot.pause()
             assert "process 7 is being rebuilt" in seen.text
