@@ -21,8 +21,10 @@ async def test_every_size_and_theme_shows_all_panes_within_the_screen(shown, sce
             assert title in screen.text
         assert "parameters" in screen.text
         assert len(screen.pids()) >= 2
-        for title in ("Timeline", "Waterfall", "Modules", "Segments"):
-            assert (title in screen.text) == (size[0] >= 76)
+        for number, title in enumerate(("Time", "Water", "Mods", "Segs", "Pred"), 4):
+            shown_as = f" {number} {title if size[0] >= 76 else ''}"
+            if size[0] < 110:
+                assert shown_as in screen.line_with("3 Breakdown")
         assert "Quit" in lines[-1]
 
 

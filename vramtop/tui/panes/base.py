@@ -29,6 +29,8 @@ class Pane(Canvas, can_focus=True):
     """
 
     TITLE: ClassVar[str]
+    SHORT: ClassVar[str] = ""
+    """The title in short, for those that take turns with others in a narrow place."""
     NAME: ClassVar[str]
     FITS_ITS_LINES: ClassVar[bool] = False
     """As high as what it shows; otherwise its height is the layout's to choose."""
@@ -161,13 +163,7 @@ class Pane(Canvas, can_focus=True):
         rule = ink("accent" if self.has_focus else "rule")
         tone = "accent" if self.has_focus else "dim"
         panes = self.sharing or (self,)
-        names = [f"{pane.number or ''} {pane.TITLE}".strip() for pane in panes]
-        if sum(map(cell_len, names)) + len(names) + 2 > width - _MIN_NOTE:
-            # Their keys alone; what is shown keeps its name.
-            names = [
-                name if pane is self else str(pane.number)
-                for pane, name in zip(panes, names, strict=True)
-            ]
+        names = self._names(panes, width - _MIN_NOTE)
         pieces: list[Piece] = [(dash, rule)]
         used = 1
         self._titles = []
@@ -187,6 +183,21 @@ class Pane(Canvas, can_focus=True):
         if note:
             pieces += [(note, ink("dim")), (dash, rule)]
         return line(pieces, width, ink("text"))
+
+    def _names(self, panes: Sequence[Pane], room: int) -> list[str]:
+        """The titles in full, in short, or as their keys alone; what is shown keeps its name."""
+        for titles in (
+            [pane.TITLE for pane in panes],
+            [pane.TITLE if pane is self else pane.SHORT for pane in panes],
+            [pane.TITLE if pane is self else "" for pane in panes],
+        ):
+            names = [
+                f"{pane.number or ''} {title}".strip()
+                for pane, title in zip(panes, titles, strict=True)
+            ]
+            if sum(map(cell_len, names)) + len(names) + 2 <= room:
+                break
+        return names
 
 
 def sentences(texts: Sequence[str], width: int, frame: Frame, tone: str = "dim") -> list[Strip]:

@@ -46,6 +46,7 @@ class BreakdownPane(Pane):
     """Training's view of one process on one torch device."""
 
     TITLE: ClassVar[str] = "Breakdown"
+    SHORT: ClassVar[str] = "Break"
     NAME: ClassVar[str] = "breakdown"
 
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:

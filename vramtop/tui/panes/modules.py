@@ -52,6 +52,7 @@ class ModulesPane(Pane):
     """Activations and parameters by module, at the moment when activations were most."""
 
     TITLE: ClassVar[str] = "Modules"
+    SHORT: ClassVar[str] = "Mods"
     NAME: ClassVar[str] = "modules"
 
     def __init__(self) -> None:

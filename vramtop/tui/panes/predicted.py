@@ -32,6 +32,7 @@ class PredictedPane(Pane):
     """A process on one torch device beside its prediction."""
 
     TITLE: ClassVar[str] = "Predicted"
+    SHORT: ClassVar[str] = "Pred"
     NAME: ClassVar[str] = "predicted"
 
     def __init__(self) -> None:

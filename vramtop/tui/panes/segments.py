@@ -26,6 +26,7 @@ class SegmentsPane(Pane):
     """The allocator's view of one torch device."""
 
     TITLE: ClassVar[str] = "Segments"
+    SHORT: ClassVar[str] = "Segs"
     NAME: ClassVar[str] = "segments"
 
     def __init__(self) -> None:

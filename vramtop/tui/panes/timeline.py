@@ -32,6 +32,7 @@ class TimelinePane(Pane):
     """Training's view over time."""
 
     TITLE: ClassVar[str] = "Timeline"
+    SHORT: ClassVar[str] = "Time"
     NAME: ClassVar[str] = "timeline"
 
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:

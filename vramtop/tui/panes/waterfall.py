@@ -39,6 +39,7 @@ class WaterfallPane(Pane):
     """A step of the selected process on one torch device, phase by phase."""
 
     TITLE: ClassVar[str] = "Waterfall"
+    SHORT: ClassVar[str] = "Water"
     NAME: ClassVar[str] = "waterfall"
 
     def content(self, frame: Frame, width: int, height: int) -> list[Strip]:
