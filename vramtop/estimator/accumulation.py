@@ -53,7 +53,7 @@ def accumulated(effective: int, most: int, gpus: int = 1) -> Accumulation | None
 
 
 def accumulations(workload: Workload, most: int) -> tuple[Accumulation, ...]:
-    """The user's effective batch and round ones, where they need accumulation; not of a pipeline."""
+    """The user's effective batch and round ones that need accumulation; none in a pipeline."""
     if not workload.training or workload.parallel.pipeline > 1 or most < 1:
         return ()
     data = workload.parallel.data

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..estimator.explored import Explored, Place
 from ..estimator.result import Footprint
 from ..estimator.sweep import Sweep
 from .exploration import Exploration
-from ..estimator.explored import Explored, Place
 from .scene import Scene
 from .theme import Ink
 
