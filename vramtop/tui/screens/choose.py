@@ -125,7 +125,7 @@ class ChooseScreen(ModalScreen[int | None]):
         canvas.styles.height = height
         at = self._matches.index(self._position) if self._matches else 0
         self._top = min(max(self._top, at - height + 1), at)
-        self._top = min(self._top, max(len(self._matches) - height, 0))
+        self._top = max(min(self._top, len(self._matches) - height), 0)
         width = min(max(map(cell_len, self._texts)) + 5, 90)
         strips = []
         for index in self._matches[self._top : self._top + height]:
