@@ -312,8 +312,11 @@ def lacks_kernel(workload: Workload, width: int, *, grouped: bool) -> bool:
 
     ``grouped``: fewer heads of keys than of queries. Flash attention takes no fp32 and needs
     compute capability 8.0; the memory-efficient kernel takes no ``enable_gqa``, and bf16 from 8.0
-    on (ATen/native/transformers/cuda/sdp_utils.cpp).
+    on (ATen/native/transformers/cuda/sdp_utils.cpp). On the CPU flash attention takes all of them
+    (transformers/sdp_utils_cpp.cpp), but none with dropout.
     """
+    if workload.backend == "cpu":
+        return False
     device = workload.device
     old = device is not None and device.compute_capability < _AMPERE
     if workload.attention != "sdpa" or (width == 2 and not old):
