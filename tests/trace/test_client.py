@@ -12,7 +12,7 @@ import time
 import pytest
 
 from vramtop.errors import UsageError
-from vramtop.estimator.workload import AllocatorConfig, Device, Lora, Model, Workload
+from vramtop.estimator.workload import AllocatorConfig, Device, Loop, Lora, Model, Workload
 from vramtop.trace import client
 from vramtop.trace.tracer import Tracer, TracerFailed
 
@@ -56,6 +56,21 @@ def test_the_second_ask_needs_no_tracer(cache, monkeypatch):
     assert client.traces(other, [2, 3], refuse) == first
     with pytest.raises(AssertionError):  # the card's kind does change the kernels
         client.traces(dataclasses.replace(other, device=card), [2, 3], refuse)
+
+
+def test_another_backend_or_loop_is_another_question(cache):
+    asked = [
+        WORKLOAD,
+        dataclasses.replace(WORKLOAD, backend="cpu"),
+        dataclasses.replace(WORKLOAD, loop=Loop(keeps_outputs=False)),
+    ]
+    with Tracer() as tracer:
+        answers = [client.traces(one, [2], lambda *_: None, tracer) for one in asked]
+    assert len(list(cache.iterdir())) == len(asked)
+    cuda, cpu, dropped = (answer[0]["recording"] for answer in answers)
+    assert "workspace" in cuda["categories"]
+    assert "workspace" not in cpu["categories"]
+    assert cuda["events"] != dropped["events"]
 
 
 def test_a_broken_cache_is_asked_anew(cache):
