@@ -29,10 +29,12 @@ _CAN_SYNCHRONISE = b"\x1b[?2026;2$y"
 
 def main():
     """Print the tables."""
-    playing, frames, idle, resting = [], [], [], []
+    playing, frames, idle, resting, woken = [], [], [], [], []
     for _ in range(RUNS):
         with _explorer() as terminal:
+            before = _wakings(terminal.pid)
             idle.append(terminal.cpu_percent(IDLE_S))
+            woken.append(_wakings(terminal.pid) - before)
             terminal.type(b" ")
             before = terminal.output.count(_FRAME_ENDS)
             begun = time.perf_counter()
@@ -52,7 +54,15 @@ def main():
         rows,
     )
     print(f"frames a second while it climbs: {statistics.median(frames):.1f}")
+    print(f"times the app's own thread woke in {IDLE_S} s when nothing played: {max(woken)}")
+    print("(the rest is textual's input thread, which looks for keys ten times a second)")
     _memory()
+
+
+def _wakings(pid):
+    """How often the main thread has gone back to sleep so far."""
+    status = Path(f"/proc/{pid}/task/{pid}/status").read_text()
+    return int(re.search(r"\nvoluntary_ctxt_switches:\s+(\d+)", status)[1])
 
 
 def _explorer():
