@@ -40,6 +40,7 @@ def trainings(tmp_path):
 def test_a_leaking_script_is_forecast_and_a_healthy_one_is_not(trainings):
     environment, pids = trainings
     deadline = time.monotonic() + 180
+    time.sleep(15)  # so long it takes at least
     while time.monotonic() < deadline:
         time.sleep(3)
         done = subprocess.run(

@@ -53,7 +53,10 @@ def shown(environment):
 def test_a_leak_on_a_gpu_is_forecast_and_a_healthy_training_beside_it_not(
     start, runtime_dir, nvml_standin, tmp_path
 ):
-    leaking, healthy = (start(PREAMBLE + TRAINING.format(leaks=leaks)) for leaks in (True, False))
+    leaking, healthy = (
+        start(PREAMBLE + TRAINING.format(leaks=leaks), name=f"leaks_{leaks}.py")
+        for leaks in (True, False)
+    )
     gpu = {
         "name": NAME,
         "uuid": f"GPU-{UUID}",
@@ -68,6 +71,7 @@ def test_a_leak_on_a_gpu_is_forecast_and_a_healthy_training_beside_it_not(
         "XDG_CONFIG_HOME": str(tmp_path),
     }
     deadline = time.monotonic() + 180
+    time.sleep(20)  # so long it takes at least
     forecast = None
     while forecast is None and time.monotonic() < deadline:
         time.sleep(3)
@@ -81,6 +85,7 @@ def test_a_leak_on_a_gpu_is_forecast_and_a_healthy_training_beside_it_not(
     # Every step keeps four activations of 256 x 256 floats, its input and the loss.
     kept = 5 * 256 * 256 * 4
     assert forecast["bytes_per_step"] == pytest.approx(kept, rel=0.25)
-    (part,) = processes[leaking.pid]["probe"]["devices"]
+    devices = processes[leaking.pid]["probe"]["devices"]
+    (part,) = (device for device in devices if device["device"] == "cuda:0")
     left = TOTAL - USED + part["allocator"]["reserved_bytes"] - part["allocator"]["allocated_bytes"]
     assert forecast["oom_in_steps"] == pytest.approx(left / kept, rel=0.3)
