@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alert-at",
         type=_percent,
         metavar="PERCENT",
-        help="alert when a device is as full as that; an OOM that is foreseen always is an alert, "
-        f"with --once both make the exit code {EXIT_ALERT} (default: never)",
+        help="warn of a device that is this full (default: never); a foreseen OOM is always "
+        f"warned of. With --once a warning makes the exit code {EXIT_ALERT}",
     )
     parser.add_argument(
         "--on-alert",
