@@ -181,6 +181,20 @@ def test_a_prediction_that_may_be_anything_confirms_nothing():
     assert verdict_text(comparison, "cpu") == "too uncertain to hold anything against it (±300 %)"
 
 
+def test_of_a_fitted_peak_all_that_does_not_last_is_one_sum():
+    fitted = replace(EXPECTED, source="fitted", phases=(), peak=sizes(gradient=100, activation=50))
+    comparison = compared(detail(peak={"activation": 140, "unknown": 10}), expected=fitted)
+    assert [moment.name for moment in comparison.moments] == ["now", "peak"]
+    peak = comparison.moment("peak")
+    assert [(p.category, p.predicted_bytes, p.actual_bytes) for p in peak.pairs] == [
+        ("parameter", 100 * MIB, 100 * MIB),
+        ("gradient", 100 * MIB, 0),
+        ("optimizer_state", 200 * MIB, 200 * MIB),
+        ("activation", 50 * MIB, 150 * MIB),
+    ]
+    assert not comparison.differs, "the peak is 450 MiB either way"
+
+
 def test_of_a_device_of_which_nothing_is_told_there_is_no_comparison():
     assert compare(process(), "cuda:3", EXPECTED) is None
 

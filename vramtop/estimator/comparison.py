@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ..core.breakdowns import category_label, probe_device_of
@@ -15,6 +15,7 @@ from .reasons import Evidence, Reason, explain
 
 _SEGMENT_BYTES: Final = 20 << 20
 """kLargeBuffer of c10/cuda/CUDACachingAllocator.cpp."""
+_LASTING: Final = ("parameter", "gradient", "optimizer_state")
 _TELLS_LITTLE: Final = 0.5
 """Uncertainty beyond which a prediction is none."""
 
@@ -51,7 +52,8 @@ class Moment:
     name: str
     """now, peak, or the phase at whose end it is."""
     pairs: tuple[Pair, ...]
-    """Of every category of which either is not 0."""
+    """Of every category of which either is not 0; of what is fitted, all that does not last is
+    together in ``activation``."""
     total: Pair
     phase: str | None = None
     """Now: the phase that had ended last; the peak: in which it actually was."""
@@ -106,6 +108,8 @@ def compare(process: Process, torch_device: str, expected: Expected) -> Comparis
     for phase, after in phases:
         cached = _cached(expected, sum(phase.after.values()), part.allocator, after.tensor_bytes)
         moments.append(_moment(phase.name, phase.after, after, cached))
+    if expected.source == "fitted":
+        moments = [replace(moment, pairs=_folded(moment.pairs)) for moment in moments]
     slack_bytes = round(expected.uncertainty * expected.peak_bytes)
     parted = _parted(moments, slack_bytes)
     reasons: tuple[Reason, ...] = ()
@@ -176,6 +180,15 @@ def _moment(
     )
 
 
+def _folded(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    """A line through peaks tells nothing of what is beyond what lasts: there it is one sum."""
+    kept = tuple(pair for pair in pairs if pair.category in (*_LASTING, "cached"))
+    rest = [pair for pair in pairs if pair not in kept]
+    known = [pair.predicted_bytes for pair in rest if pair.predicted_bytes is not None]
+    actual = sum(pair.actual_bytes or 0 for pair in rest)
+    return (*kept, Pair("activation", sum(known) if known else None, actual))
+
+
 def _parted(moments: Iterable[Moment], slack_bytes: int) -> tuple[Pair, ...]:
     """The peak's total first, then the largest."""
     worst: dict[str, Pair] = {}
@@ -218,21 +231,33 @@ def verdict_text(comparison: Comparison, torch_device: str) -> str:
         return f"as predicted (within {within})"
     told = []
     for pair in comparison.parted:
-        label = "peak" if pair.category == "total" else category_label(pair.category, torch_device)
+        label = pair_label(pair, comparison.expected, torch_device)
         share = "" if pair.delta_share is None else f" ({share_text(pair.delta_share)})"
         told.append(f"{label} {format_delta(pair.delta_bytes)}{share}")
     return f"more than {within} off: " + ", ".join(told)
 
 
+def pair_label(pair: Pair, expected: Expected, torch_device: str) -> str:
+    """What a pair is called; the total is the peak's."""
+    if pair.category == "total":
+        return "peak"
+    if pair.category == "activation" and expected.source == "fitted":
+        return "all else"
+    return category_label(pair.category, torch_device)
+
+
 def basis_text(expected: Expected) -> str:
     """How the prediction was made, and for what."""
-    tokens = f" × {expected.sequence} tokens" if (expected.sequence or 1) > 1 else ""
+    word = "" if expected.source == "fitted" else " tokens"  # which it may not be
+    tokens = f" × {expected.sequence}{word}" if (expected.sequence or 1) > 1 else ""
     within = f"±{100 * expected.uncertainty:.0f} %"
     return f"{expected.told}; batch {expected.batch}{tokens}; {within}"
 
 
 def share_text(share: float) -> str:
-    """A delta as a signed percentage; beyond ten times it says how many times."""
+    """A delta as a signed percentage; what is many times the predicted says how many."""
+    if share >= 100:
+        return ">100×"
     if share >= 10:
         return f"{1 + share:.0f}×"
     if abs(share) < 0.0005:

@@ -7,12 +7,19 @@ from typing import ClassVar, Final
 
 from textual.strip import Strip
 
-from ...core.breakdowns import category_label
-from ...core.phases import phase_label
+from ...core.phases import PHASE_LABELS
 from ...core.units import NONE_SHOWN, format_bytes, format_delta
 from ...draw.blocks import Run
 from ...draw.pairs import MARK, one_bar, two_bars
-from ...estimator.comparison import Comparison, Moment, Pair, basis_text, share_text, verdict_text
+from ...estimator.comparison import (
+    Comparison,
+    Moment,
+    Pair,
+    basis_text,
+    pair_label,
+    share_text,
+    verdict_text,
+)
 from ..frame import Frame
 from ..paint import Piece, fit, line, swatch
 from ..words import why_no_breakdown, why_no_detail
@@ -123,7 +130,7 @@ class _Table:
         self._frame, self._ink, self._width = frame, frame.ink, width
         self._device = frame.torch_device or ""
         self._has_two = has_two
-        expected = comparison.expected
+        self._expected = expected = comparison.expected
         self._slack_bytes = expected.uncertainty * expected.peak_bytes
         # Now is somewhere within a phase: what it holds beyond the last end says nothing.
         parted = comparison.parted if moment.name != "now" else ()
@@ -142,21 +149,23 @@ class _Table:
 
     def heads(self, moment: Moment) -> Strip:
         """Which moment it is, and the names of the columns."""
-        if moment.name == "now":
-            # Where there are counters they are of now; without, of the phase's end.
-            since = "after" if self._device == "cpu" else "since"
-            label = f"now, {since} {phase_label(moment.phase)}" if moment.phase else "now"
-        elif moment.name == "peak":
-            label = f"peak, in {phase_label(moment.phase or '')}"
+        phase = moment.phase or moment.name
+        if moment.name == "peak":
+            label = f"in {phase}"
+        elif phase == "other":
+            label = PHASE_LABELS[phase]
+        elif moment.name == "now" and self._device != "cpu":
+            label = f"since {phase}"  # counters are of now; without, it is as at the phase's end
         else:
-            label = f"after {phase_label(moment.name)}"
+            label = f"after {phase}"
+        label = "" if moment.name == "now" and moment.phase is None else label
         ink = self._ink
         pieces: list[Piece] = [(fit(f" {label}", _MARK + self._label), ink("dim"))]
         return self._line([*pieces, *self._cells(_HEADS, ("dim",) * 4)], [])
 
     def category(self, pair: Pair) -> list[Strip]:
         """A pair with its bars, on one line or on two."""
-        ink, label = self._ink, category_label(pair.category, self._device)
+        ink, label = self._ink, pair_label(pair, self._expected, self._device)
         pieces: list[Piece] = [(" ", ink("text")), swatch(pair.category, ink), (" ", ink("text"))]
         pieces.append((fit(label, self._label), ink("text")))
         pieces += self._pair_cells(pair)
