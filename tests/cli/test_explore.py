@@ -104,6 +104,8 @@ def test_the_screen_in_a_real_terminal(tmp_path):
         screen.wait_for("undone: micro-batch")
         screen.send("\x1b[<0;5;9M\x1b[<0;5;9m")  # the mouse, on attention
         screen.wait_for("▌ attention")
+        screen.send("\t\x1b[B\x1b[A\r")  # in one go: to the advice, and take the first piece
+        screen.wait_for("of what is allocated")
         screen.send("q")
         assert screen.exit_code() == 0
         assert b"\x1b[?1049l" in screen.received

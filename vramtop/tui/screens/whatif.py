@@ -211,7 +211,7 @@ class WhatIfScreen(ModalScreen[None]):
         text, tone = self._message, "text"
         if not text and exploration.problem:
             text, tone = exploration.problem, "error"
-        elif not text and advice.has_focus and advice.chosen is not None:
+        elif not text and self._has_advice and advice.chosen is not None:
             text = f"{advice.chosen.change}: {advice.chosen.cost}"
             estimate = exploration.estimate
             if estimate is not None and then_fits(advice.chosen, estimate):
@@ -240,7 +240,7 @@ class WhatIfScreen(ModalScreen[None]):
 
     @property
     def _has_advice(self) -> bool:
-        return self.query_one(AdviceList).has_focus
+        return isinstance(self.focused, AdviceList)
 
     def action_keys(self) -> None:
         """Show the keys."""
@@ -289,7 +289,8 @@ class WhatIfScreen(ModalScreen[None]):
     def action_other(self) -> None:
         """From the controls to the advice, or back."""
         self._message = ""
-        (self.query_one(Controls) if self._has_advice else self.query_one(AdviceList)).focus()
+        # At once: the next key may be on its way.
+        self.set_focus(self.query_one(Controls if self._has_advice else AdviceList))
         self.call_after_refresh(self._show_message)
 
     def action_undo(self) -> None:
