@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 _PERIOD_S = 0.25
 
 
-def watched(command, folder, *, device="cpu", steps=1, patience_s=90.0):
-    """The fleet once so many steps of the training were sampled, and the training's process.
+def watched(command, folder, *, device="cpu", batches=1, patience_s=180.0):
+    """The fleet once steps of so many batch sizes were sampled, and the training's process.
 
     ``command``: what follows the interpreter. ``folder``: a short path of the caller's, where the
     probe's socket goes.
@@ -25,7 +25,6 @@ def watched(command, folder, *, device="cpu", steps=1, patience_s=90.0):
     os.environ.update(places)  # the collector looks there, too
     fleet, found = Fleet(), None
     is_enough = threading.Event()
-    sampled = set()
 
     def deliver(snapshot):
         nonlocal fleet, found
@@ -33,9 +32,9 @@ def watched(command, folder, *, device="cpu", steps=1, patience_s=90.0):
         for process in snapshot.processes:
             detail, now = detail_of(process, device), breakdown_of(process, device)
             if detail is not None and detail.peak is not None and now is not None:
-                sampled.add(detail.step)
+                seen = fleet.observed.get((process.key, device), ())
                 # A breakdown of the same boundary as the sampled step comes with the next sample.
-                if len(sampled) >= steps and now.activation_bytes is not None:
+                if len(seen) >= batches and now.activation_bytes is not None:
                     found = process
                     is_enough.set()
 
