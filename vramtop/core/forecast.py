@@ -241,9 +241,10 @@ def _growth(
     peaks = _rise(upper, before, past)
     if peaks is None:
         return None
-    change = median(abs(b - a) for (_, a), (_, b) in pairwise(past.held))
-    if change < _QUIET * swing_bytes and upper[-1][1] - upper[0][1] < swing_bytes:
-        return None
+    if upper[-1][1] - upper[0][1] < swing_bytes:
+        change = median(abs(b - a) for (_, a), (_, b) in pairwise(past.held))
+        if change < _QUIET * swing_bytes:
+            return None
     room = past.capacity_bytes - value_of(max(upper, key=value_of))
     floor = trend(lower)
     low, high = sorted((floor.slope, peaks.slope))
