@@ -17,6 +17,8 @@ from vramtop.tui.theme import DARK, LIGHT
 
 FOLDER = Path(__file__).parents[1] / "screenshots"
 SETTLE_S = 45
+PREDICTED_S = 12
+"""Until the training is predicted, which a trace of the same model takes."""
 PNG_ZOOM = "1.0"
 
 SHOTS = [
@@ -28,6 +30,9 @@ SHOTS = [
     ("waterfall-80x24-dark", DARK, (80, 24), ("5",)),
     ("modules-80x24-dark", DARK, (80, 24), ("6",)),
     ("modules-80x24-light", LIGHT, (80, 24), ("6", "t")),
+    ("predicted-160x50-dark", DARK, (160, 50), ("8", "8")),
+    ("predicted-80x24-dark", DARK, (80, 24), ("8",)),
+    ("predicted-80x24-light", LIGHT, (80, 24), ("8", "right")),
     ("help-80x24-dark", DARK, (80, 24), ("question_mark",)),
 ]
 
@@ -36,7 +41,7 @@ async def shoot(pid, name, theme, size, keys):
     """One picture of the app that looks at the training."""
     app = VramtopApp(Collector("auto", 1.0), select_pid=pid, theme=theme)
     async with app.run_test(size=size) as pilot:
-        await pilot.pause(3.0)
+        await pilot.pause(PREDICTED_S)
         await pilot.press(*keys)
         await pilot.pause(0.5)
         svg = app.export_screenshot(title="vramtop")
