@@ -9,7 +9,8 @@ import pytest
 from vramtop import predict
 from vramtop.errors import UsageError, VramtopError
 from vramtop.estimator.workload import Model, Workload
-from vramtop.predict.background import Background
+from vramtop.predict.background import Background, Dropped
+from vramtop.predict.yielding import Yielding
 
 SOON_S = 20
 
@@ -205,3 +206,56 @@ def test_leaving_ends_a_tracer_that_works(monkeypatch, tmp_path):
     background.close()
     assert time.monotonic() - began < 1
     assert not is_alive(pid)
+
+
+def test_work_that_was_given_up_is_done_again_where_it_is_wanted_again(background):
+    begun, on, runs = threading.Event(), threading.Event(), []
+
+    def work(tracer, progress):
+        runs.append("run")
+        if len(runs) == 1:
+            begun.set()
+            assert on.wait(SOON_S)
+            raise Dropped("nobody waits for it any more")
+        return "done"
+
+    background.ask("a", work)
+    assert begun.wait(SOON_S)
+    assert background.wants("a")
+    background.drop()
+    assert not background.wants("a")
+    background.ask("a", work)
+    on.set()
+    assert answered(background, "a") == "done"
+    assert len(runs) == 2
+
+
+def test_a_judgement_stops_between_two_replays():
+    from vramtop.estimator.result import COMPONENTS, Footprint
+
+    class Replays:
+        asked = 0
+
+        def at(self, batch):
+            self.asked += 1
+            return Footprint("trace", dict.fromkeys(COMPONENTS, 0), (), 1, 1, batch, "forward")
+
+        def process_bytes(self, batch):
+            return batch
+
+        def with_allocator(self, allocator):
+            return self
+
+        def within(self, batch, usable_bytes):
+            return self.at(batch)
+
+    predictor = Replays()
+    yielding = Yielding(predictor, lambda: predictor.asked < 3)
+    assert yielding.at(7).process_bytes == 7
+    assert yielding.within(8, 1).process_bytes == 8
+    assert yielding.process_bytes(9) == 9
+    assert yielding.with_allocator(None).at(3).process_bytes == 3
+    for ask in (lambda: yielding.at(1), lambda: yielding.within(1, 1)):
+        with pytest.raises(Dropped):
+            ask()
+    assert predictor.asked == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from threading import Condition, Thread
 from typing import Any, Final
@@ -16,9 +17,16 @@ Work = Callable[[Tracer, Progress], Any]
 
 _IDLE_S: Final = 30.0
 """After which the tracer's process, some hundred MiB, is not worth keeping."""
+_SWITCH_S: Final = 0.0005
+"""How long the thread may keep the interpreter once the screen's thread wants it: Python's 5 ms,
+at each of the dozen waits between a key and its picture, would be seen."""
 _KEPT_ANSWERS: Final = 8
 _EXIT_S: Final = 0.5
 """How long leaving waits for the thread to see that its tracer is dead."""
+
+
+class Dropped(VramtopError):
+    """Raised by work that has seen that nobody wants its answer any more."""
 
 
 class Background:
@@ -56,6 +64,7 @@ class Background:
             self._waiting = None if known or key == self._running else (key, work)
             if self._waiting is not None and self._thread is None:
                 self._thread = Thread(target=self._serve, name="vramtop-background", daemon=True)
+                sys.setswitchinterval(_SWITCH_S)
                 self._thread.start()
             self._changed.notify()
 
@@ -63,6 +72,11 @@ class Background:
         """Nobody wants what was asked any more."""
         with self._changed:
             self._wanted = self._waiting = None
+
+    def wants(self, key: str) -> bool:
+        """Whether an answer would be kept; work that can stop in between asks, else Dropped."""
+        with self._changed:
+            return self._wanted == key
 
     def answer_of(self, key: str) -> Any:
         """The answer to a question, the VramtopError that it ended in, or None for not yet."""
@@ -110,7 +124,10 @@ class Background:
             answer = self._answer(work)
             with self._changed:
                 self._running, self._progress = None, ""
-                if self._wanted == key:
+                if isinstance(answer, Dropped):
+                    if self._wanted == key:  # again, but only after it was given up
+                        self._waiting = key, work
+                elif self._wanted == key:
                     self._wanted = None
                     self._answers[key] = answer
                     while len(self._answers) > _KEPT_ANSWERS:

@@ -83,6 +83,9 @@ class Predictions:
             return Prediction(problem="no model was seen yet: it is at its first forward or step")
         if not breakdown.parameter_bytes:
             return Prediction(problem=f"no model is on {torch_device}: nothing to predict there")
+        if process.probe.detail == "pending" and detail_of(process, torch_device) is None:
+            # That step tells how the loop goes; without it another trace would be made first.
+            return Prediction(problem="it waits for the first step that is sampled in detail")
         place = self._place(process.key, torch_device)
         progress = self._ask(place, process, torch_device, fleet)
         if isinstance(place.answer, VramtopError) and not progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,11 +16,12 @@ from ..core.observed import ObservedPeak
 from ..errors import UsageError, VramtopError
 from ..estimator import closed
 from ..estimator.checks import validate
-from ..estimator.judge import judge
+from ..estimator.judge import Replaying, judge
 from ..estimator.result import Estimate, Predictor, Progress
 from ..estimator.sweep import sweep
 from ..estimator.workload import Workload, to_json
 from ..predict.background import Background
+from ..predict.yielding import Yielding
 from ..trace import client
 from ..trace.tracer import Tracer
 from .exploration import Exploration
@@ -185,24 +187,32 @@ class Exploring:
 
     def _trace(self) -> None:
         workload = self.exploration.workload
-        self._key = json.dumps(to_json(workload), sort_keys=True)
-        self._background.ask(
-            self._key, lambda tracer, progress: self._traced_answer(workload, tracer, progress)
-        )
+        key = self._key = json.dumps(to_json(workload), sort_keys=True)
+
+        def work(tracer: Tracer, progress: Progress) -> tuple[Estimate, Predictor]:
+            return self._traced_answer(workload, key, tracer, progress)
+
+        self._background.ask(key, work)
         self._look()
 
     def _traced_answer(
-        self, workload: Workload, tracer: Tracer, progress: Progress
+        self, workload: Workload, key: str, tracer: Tracer, progress: Progress
     ) -> tuple[Estimate, Predictor]:
         """Runs on the background's thread."""
         # A batch of 1 is traced by itself, so a trace made for others does not serve it.
         alike = to_json(workload.with_batch(min(workload.batch, 2)))
-        key = json.dumps(alike, sort_keys=True)
-        if self._traced is None or self._traced[0] != key:
-            self._traced = key, predict.predictor(workload, "trace", progress, tracer)
+        trace = json.dumps(alike, sort_keys=True)
+        if self._traced is None or self._traced[0] != trace:
+            self._traced = trace, predict.predictor(workload, "trace", progress, tracer)
+            # Its many objects make no cycles, and a collector that looks for some stops the screen.
+            gc.freeze()
         progress("replaying the allocator", 0)
         predictor = self._traced[1]
-        estimate = judge(predictor, workload)
+        judged = predictor
+        if isinstance(predictor, Replaying):
+            # Many replays, all of this process's interpreter, which the next key wants.
+            judged = Yielding(predictor, lambda: self._background.wants(key))
+        estimate = judge(judged, workload)
         sweep(estimate, predictor)  # so that the explorer finds its replays done
         return estimate, predictor
 
