@@ -42,8 +42,8 @@ class Expected:
     phases: tuple[ExpectedPhase, ...]
     """In the order of the loop; empty where only the peak is known (fitted)."""
     peak: Mapping[str, int]
-    """Bytes by category at the fullest moment; every one of TENSOR_CATEGORIES is there. Fitted: what
-    the line says beyond parameters, gradients and optimizer state is all in ``activation``."""
+    """Bytes by category at the fullest moment; every one of TENSOR_CATEGORIES is there. Fitted:
+    what the line says beyond parameters, gradients and optimizer state is all in ``activation``."""
     peak_bytes: int
     peak_phase: str | None
     peak_module: str | None
