@@ -169,23 +169,42 @@ async def test_why_there_is_none(predicted, shown, stepped):
         await opened(screen, "no model was seen yet")
 
 
-async def test_before_a_step_is_sampled_there_is_now(predicted, stepped):
-    snapshot = next(snapshots("nogpu"))
-    first, *others = snapshot.processes
-    (part,) = first.probe.devices
-    expected = of_detail(part.detail)
-    bare = dataclasses.replace(part, detail=None, boundary="forward")
-    probe = dataclasses.replace(first.probe, devices=(bare,), detail="pending")
-    given = dataclasses.replace(
-        snapshot, processes=(dataclasses.replace(first, probe=probe), *others)
-    )
+@pytest.fixture
+def unsampled():
+    """(a training of which no step was sampled in detail: its snapshot, what it should hold)."""
+
+    def given(state):
+        snapshot = next(snapshots("nogpu"))
+        first, *others = snapshot.processes
+        (part,) = first.probe.devices
+        bare = dataclasses.replace(part, detail=None, boundary="forward")
+        probe = dataclasses.replace(first.probe, devices=(bare,), detail=state)
+        processes = (dataclasses.replace(first, probe=probe), *others)
+        return dataclasses.replace(snapshot, processes=processes), of_detail(part.detail)
+
+    return given
+
+
+async def test_where_no_step_is_sampled_there_is_now(predicted, stepped, unsampled):
+    given, expected = unsampled("off")
     source = stepped(first=0)
     async with predicted(source=source, answer=lambda: Expecting(expected)) as screen:
         source.give(given)
-        lines = await opened(screen)
-        told = "\n".join(lines)
+        told = "\n".join(await opened(screen))
         assert "no step was sampled in detail" in told
+        assert "this probe samples no steps" in told
         assert " after forward" in told
+
+
+async def test_before_the_first_sampled_step_nothing_is_traced(predicted, stepped, unsampled):
+    def asked():
+        raise AssertionError("the loop is not known yet")
+
+    source = stepped(first=0)
+    async with predicted(source=source, answer=asked) as screen:
+        source.give(unsampled("pending")[0])
+        lines = await opened(screen, "no prediction yet")
+        assert "waits for the first step that is sampled in detail" in "\n".join(lines)
 
 
 async def test_while_it_is_made_it_says_so(predicted):

@@ -57,7 +57,9 @@ class PredictedPane(Pane):
         if comparison is None:
             told = []
             if prediction.problem:
-                told += sentences(["no prediction: " + prediction.problem], width, frame, "warn")
+                waits = frame.detail is None and process.probe.detail == "pending"
+                said = f"no prediction{' yet' * waits}: {prediction.problem}"
+                told += sentences([said], width, frame, "dim" if waits else "warn")
             if prediction.progress:
                 told += sentences([f"predicting: {prediction.progress}"], width, frame)
             return told
