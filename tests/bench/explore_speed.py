@@ -51,13 +51,13 @@ def workload_of(name):
     return workload
 
 
-async def keystrokes(name, size, count):
-    """(seconds, seconds of CPU) of each key."""
+async def keystrokes(name, size, count, method="closed-form", rest_s=0.0):
+    """(seconds, seconds of CPU) of each key; the process's CPU, the trace's judge with it."""
     from textual import events
 
     from vramtop.tui.explore_app import ExploreApp
 
-    app = ExploreApp(workload_of(name), method="closed-form")
+    app = ExploreApp(workload_of(name), method=method)
     taken = []
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
@@ -65,7 +65,10 @@ async def keystrokes(name, size, count):
         exploring = app.exploring
         painted = asyncio.Event()
         exploring.subscribe(painted.set)
+        while method != "closed-form" and not exploring.exploration.is_exact:
+            await asyncio.sleep(0.1)
         for number in range(count):
+            await asyncio.sleep(rest_s * (1 + number % 5 / 10))
             key = "right" if number % 20 < 10 else "left"
             painted.clear()
             began, used = time.perf_counter(), time.process_time()
@@ -73,7 +76,6 @@ async def keystrokes(name, size, count):
             await painted.wait()
             app.screen._compositor.render_strips()
             taken.append((time.perf_counter() - began, time.process_time() - used))
-            await asyncio.sleep(0)
     return taken
 
 
@@ -95,21 +97,24 @@ def main(options=()):
     parser.add_argument("--keys", type=int, default=100)
     count = parser.parse_args(list(options)).keys
     rows = []
-    for name in WORKLOADS:
-        for size in SIZES:
-            measured = asyncio.run(keystrokes(name, size, count))
-            taken, used = zip(*measured, strict=True)
-            centiles = statistics.quantiles(taken, n=20)
-            rows.append(
-                (
-                    f"{name}, {size[0]}×{size[1]}",
-                    f"{statistics.median(taken) * 1e3:.1f} ms",
-                    f"{centiles[-1] * 1e3:.1f} ms",
-                    f"{max(taken) * 1e3:.1f} ms",
-                    f"{statistics.median(used) * 1e3:.1f} ms",
-                    "yes" if centiles[-1] <= AIM_S else "NO",
-                )
+    for name, size, how in (
+        *((name, size, ()) for name in WORKLOADS for size in SIZES),
+        # Keys that come while the trace of the last one is judged, on another thread.
+        ("llama-2-7b", SIZES[1], ("trace", 0.45)),
+    ):
+        measured = asyncio.run(keystrokes(name, size, count, *how))
+        taken, used = zip(*measured, strict=True)
+        centiles = statistics.quantiles(taken, n=20)
+        rows.append(
+            (
+                f"{name}, {size[0]}×{size[1]}{', beside a trace' if how else ''}",
+                f"{statistics.median(taken) * 1e3:.1f} ms",
+                f"{centiles[-1] * 1e3:.1f} ms",
+                f"{max(taken) * 1e3:.1f} ms",
+                f"{statistics.median(used) * 1e3:.1f} ms",
+                "yes" if centiles[-1] <= AIM_S else "NO",
             )
+        )
     title = f"A keystroke to the repainted what-if ({count} keys; aim {AIM_S * 1e3:.0f} ms)"
     heads = ("workload, screen", "median", "p95", "worst", "CPU, median", "p95 within aim")
     print_table(title, heads, rows)
