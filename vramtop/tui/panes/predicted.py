@@ -63,7 +63,7 @@ class PredictedPane(Pane):
             if prediction.progress:
                 told += sentences([f"predicting: {prediction.progress}"], width, frame)
             return told
-        above = _verdict(frame, comparison, width)
+        above = _verdict(frame, comparison, width, is_old=bool(prediction.progress))
         if frame.detail is None:
             above += sentences(why_no_detail(process), width, frame)
         below = sentences([basis_text(comparison.expected)], width, frame)
@@ -217,8 +217,13 @@ class _Table:
         return [(run.text, on_it if run.key == MARK else ink(category)) for run in runs]
 
 
-def _verdict(frame: Frame, comparison: Comparison, width: int) -> list[Strip]:
-    """Whether it is as predicted, and the likely reasons why not."""
+def _verdict(frame: Frame, comparison: Comparison, width: int, *, is_old: bool) -> list[Strip]:
+    """Whether it is as predicted, and the likely reasons why not.
+
+    ``is_old``: the process has changed since, and what it should hold now is being worked out.
+    """
+    if is_old and comparison.differs:
+        return sentences(["the process has changed: its prediction is made anew"], width, frame)
     said = verdict_text(comparison, frame.torch_device or "")
     if not comparison.differs:
         if not comparison.is_judged:
