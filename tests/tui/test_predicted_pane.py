@@ -220,6 +220,26 @@ async def test_while_it_is_made_it_says_so(predicted):
         await opened(screen, "no prediction: late")
 
 
+async def test_a_prediction_that_is_made_anew_judges_nothing(predicted, monkeypatch):
+    on = threading.Event()
+
+    def slow(*_):
+        on.wait(20)
+        raise UsageError("late")
+
+    async with predicted(factor={"activation": 0.5}) as screen:
+        await opened(screen, "≠")
+        monkeypatch.setattr(predictions, "expect", slow)
+        monkeypatch.setattr(predictions, "signature", lambda *_: "another batch")
+        for _ in range(20):
+            await screen.step()
+            if "made anew" in screen.text:
+                break
+        assert "≠" not in "\n".join(screen.pane("predicted"))
+        assert "the process has changed: its prediction is made anew" in screen.words
+        on.set()
+
+
 async def test_a_click_on_its_title_and_scrolling(predicted):
     async with predicted() as screen:
         await opened(screen)
