@@ -183,6 +183,19 @@ async def test_b_opens_the_explorer_and_leads_to_what_if(open_app):
         assert screen.app._exploring is None
 
 
+async def test_in_80_columns_the_point_is_below_the_curve(open_app):
+    async with open_app(size=(80, 24)) as screen:
+        with_predictions(screen).prediction = rebuilt()
+        await screen.press("b")
+        curve = screen.app.screen.query_one("#explorer-curve").region
+        point = screen.app.screen.query_one("#explorer-point").region
+        assert (curve.width, point.width) == (80, 80)
+        assert point.y == curve.bottom
+        await screen.pilot.resize_terminal(120, 40)
+        await screen.pilot.pause()
+        assert screen.app.screen.query_one("#explorer-point").region.width == 58
+
+
 async def test_keys_of_the_live_screen_do_nothing_under_it(open_app):
     async with open_app() as screen:
         with_predictions(screen)

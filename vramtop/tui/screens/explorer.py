@@ -74,6 +74,9 @@ class ExplorerScreen(ModalScreen[str]):
     ExplorerScreen.-high #explorer-maximum { height: 5; margin: 1 0 1 0; }
     ExplorerScreen.-high #explorer-gauge { margin: 0 0 1 0; height: 1; }
     """
+    # The app that shows it has others, of the same names.
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(_WIDE_FROM, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(_HIGH_FROM, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key, action, show=False)
         for keys, action in (
@@ -136,10 +139,7 @@ class ExplorerScreen(ModalScreen[str]):
         self._stop()
 
     def on_resize(self) -> None:
-        """The layout goes by the size."""
-        size = self.app.size
-        self.set_class(size.width >= _WIDE_FROM, "-wide")
-        self.set_class(size.height >= _HIGH_FROM, "-high")
+        """Paint for the new size."""
         self.call_after_refresh(self._show)
 
     def _changed(self) -> None:
