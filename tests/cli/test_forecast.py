@@ -99,6 +99,7 @@ def test_a_full_device_makes_the_exit_code_4_and_is_printed(tmp_path):
     [
         (["--alert-at", "0"], "'0' is not a number of 1 to 100"),
         (["--alert-at", "much"], "'much' is not a number of 1 to 100"),
+        (["--on-alert", " "], "a command is needed"),
         (["--once", "--on-alert", "true"], "--on-alert needs the screen; --once exits with 4"),
     ],
 )

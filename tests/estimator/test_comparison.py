@@ -193,6 +193,8 @@ def test_of_a_fitted_peak_all_that_does_not_last_is_one_sum():
         ("activation", 50 * MIB, 150 * MIB),
     ]
     assert not comparison.differs, "the peak is 450 MiB either way"
+    assert not comparison.is_judged, "a line through what was seen is no judge of it"
+    assert "tells of other batch sizes" in verdict_text(comparison, "cpu")
 
 
 def test_of_a_device_of_which_nothing_is_told_there_is_no_comparison():

@@ -134,6 +134,19 @@ def test_what_is_wrong_with_it_is_said_in_one_line(script, name, message):
     assert "\n" not in str(caught.value)
 
 
+def test_more_tokens_than_it_has_positions(tmp_path):
+    path = tmp_path / "hf.py"
+    path.write_text(
+        "from transformers import GPT2Config, GPT2LMHeadModel\n"
+        "def make():\n"
+        "    return GPT2LMHeadModel(GPT2Config(n_layer=1, n_positions=64, vocab_size=99))\n"
+    )
+    model = Model("mine", entry=f"{path}:make")
+    with pytest.raises(UsageError, match="takes at most 64 tokens: --seq 64"):
+        run(Workload(model, batch=2, sequence=65, precision="fp32"), quiet)
+    assert run(Workload(model, batch=2, sequence=64, precision="fp32"), quiet).recording.events
+
+
 @pytest.mark.parametrize(
     ("option", "changes"),
     [

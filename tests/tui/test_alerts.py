@@ -88,7 +88,10 @@ async def test_a_full_device_is_said_where_a_threshold_is_set(shown):
 async def test_several_are_counted(shown):
     both = fuller(leaking_snapshot(), 93)
     async with shown(source=Given(both), view=View(alert_at_percent=90)) as screen:
-        assert "▲ OOM in ~59 min (pid 4201) +1 more" in screen.lines[0]
+        assert "▲ OOM in ~59 min (pid 4201) +1 more: p" in screen.lines[0]
+        await screen.press("p")
+        assert "OOM in ~59 min / 11,000 steps at this growth (5.00 MiB a step" in screen.words
+        assert "▲ host RAM is 93% full (of 64.0 GiB)" in screen.words
 
 
 async def test_whom_it_may_concern_is_told_at_every_snapshot_even_when_paused(shown):

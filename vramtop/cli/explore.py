@@ -31,6 +31,7 @@ _LEAST_WIDTH: Final = 60
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The what-if options of every estimate, as the first values of the controls."""
     parser.usage = "vramtop explore MODEL [OPTIONS]"
+    parser.description = f"{HELP} Without --gpu and --vram: on an RTX {_DEFAULT_GPU}."
     options.add_model_options(parser)
     options.add_batch_options(parser)
     options.add_arithmetic_options(parser)

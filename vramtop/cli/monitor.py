@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--on-alert",
+        type=_command,
         metavar="COMMAND",
         help="shell command that the screen runs once for each alert; it finds what it is about "
         "in $VRAMTOP_ALERT_TEXT, _KIND (threshold, forecast), _PID and _DEVICE",
@@ -66,6 +67,12 @@ def _interval(text: str) -> float:
 
 def _percent(text: str) -> float:
     return _number(text.removesuffix("%"), *settings.ALERT_RANGE_PERCENT)
+
+
+def _command(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a command is needed, as 'notify-send vramtop'")
+    return text
 
 
 def _number(text: str, low: float, high: float) -> float:

@@ -9,7 +9,7 @@ from typing import Literal
 from .breakdowns import probe_device_of
 from .devices import device_rows, uuid_of
 from .fleet import Fleet
-from .forecast import about
+from .forecast import CAUSES, about
 from .units import format_bytes
 
 
@@ -24,6 +24,8 @@ class Alert:
     pid: int | None = None
     device: str | None = None
     """uuid."""
+    more: str = ""
+    """The whole of it, where the line is short of something."""
 
 
 def alerts(fleet: Fleet, at_percent: float | None = None) -> tuple[Alert, ...]:
@@ -48,6 +50,7 @@ def _forecasts(fleet: Fleet) -> Iterator[Alert]:
             key=f"forecast {pid} {started_at} {torch_device}",
             kind="forecast",
             text=f"OOM in {about(forecast.oom_in_s)} (pid {pid})",
+            more=f"pid {pid} on {torch_device}: {forecast.text}; {CAUSES[forecast.kind]}",
             pid=pid,
             device=uuid_of(part, process) if process and part else None,
         )

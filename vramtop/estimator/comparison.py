@@ -79,8 +79,13 @@ class Comparison:
 
     @property
     def is_judged(self) -> bool:
-        """Whether enough is known to say that it is as predicted."""
-        return self.moment("peak") is not None and self.expected.uncertainty <= _TELLS_LITTLE
+        """Whether enough is known to say that it is as predicted.
+
+        A line through what was seen is no judge of it.
+        """
+        if self.expected.source == "fitted" or self.moment("peak") is None:
+            return False
+        return self.expected.uncertainty <= _TELLS_LITTLE
 
     def moment(self, name: str) -> Moment | None:
         """The moment of that name."""
@@ -225,6 +230,8 @@ def verdict_text(comparison: Comparison, torch_device: str) -> str:
     within = f"{100 * comparison.expected.uncertainty:.0f} %"
     if comparison.moment("peak") is None:
         return "nothing to hold it against yet: no step was sampled in detail"
+    if not comparison.parted and comparison.expected.source == "fitted":
+        return "a line through what was seen: it tells of other batch sizes, not of this one"
     if not comparison.parted and not comparison.is_judged:
         return f"too uncertain to hold anything against it (±{within})"
     if not comparison.parted:

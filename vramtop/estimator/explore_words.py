@@ -55,6 +55,8 @@ def sure_words(sweep: Sweep) -> str:
         return ""
     if not sweep.largest:
         return "no batch fits, not even 1"
+    if sweep.largest >= MOST_BATCH:
+        return "at least: no larger one was tried"
     if sweep.safe == sweep.largest:
         return "surely"
     return f"surely {sweep.safe}" if sweep.safe else "none for sure"

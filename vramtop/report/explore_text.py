@@ -234,4 +234,6 @@ def _map(explored: Explored, grid: Grid, look: Look) -> Iterator[Line]:
         Span(" " * _LABEL),
         *(Span(f"{glyphs[name]} {word}  ", VERDICT_TONES[name]) for name, word in words.items()),
     )
-    yield (Span(f"{workload.sequence:,} tokens as predicted, the others by formula", "dim"),)
+    yield (
+        Span(f"{workload.sequence:,} tokens as predicted, the others by formula, less sure", "dim"),
+    )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
+from ..estimator.config_numbers import longest_sequence
 from ..estimator.layers import STACK_STRIDE, Stack, traced_depth
 from ..estimator.workload import Workload
 from .attention import FLASH_IMPLEMENTATION, register_flash
@@ -200,11 +201,21 @@ def _from_entry(workload: Workload, entry: str) -> Built:
     model, step = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"{entry} returned {type(model).__name__}, not a torch.nn.Module")
-    if step is not None:
+    if step is None:
+        _positions(workload, model)
+    else:
         _of_own_step(workload, entry)
     if workload.weight_dtype != "fp32":  # which is: as the function makes them
         model.to(DTYPES[workload.weight_dtype])
     return Built(model, step=step)
+
+
+def _positions(workload: Workload, model: Any) -> None:
+    """On fake tensors a position beyond the last raises nothing; with real ones it does."""
+    config: Any = getattr(model, "config", None)
+    most = longest_sequence(config.to_dict()) if hasattr(config, "to_dict") else None
+    if most is not None and workload.sequence + workload.new_tokens > most:
+        raise UsageError(f"{type(model).__name__} takes at most {most} tokens: --seq {most}")
 
 
 def _of_own_step(workload: Workload, entry: str) -> None:

@@ -43,6 +43,8 @@ ACTIONS: Final = (
     Action(
         "help", ("question_mark", "f1"), "?", "Help", "keys and colours", "General", in_footer=True
     ),
+    Action("what_if", ("e",), "e", "What if", "other settings: does it fit?", "Process", True),
+    Action("batches", ("b",), "b", "Batches", "how far can the batch go?", "Process", True),
     Action(
         "command_palette",
         ("ctrl+p",),
@@ -58,14 +60,12 @@ ACTIONS: Final = (
     Action("faster", ("plus",), "+", "Faster", "read more often (0.25 s)", "General"),
     Action("slower", ("minus",), "-", "Slower", "read less often (10 s)", "General"),
     Action("toggle_theme", (), "", "Theme", "dark or light", "General"),
-    Action("problems", ("p",), "p", "Problems", "what could not be read", "General"),
+    Action("problems", ("p",), "p", "Problems", "alerts and failed readings", "General"),
     Action("filter", ("slash",), "/", "Filter", "show matching rows", "Processes", in_footer=True),
     Action("sort", ("s", "o"), "s", "Sort", "then a column's letter", "Processes", in_footer=True),
     Action("details", ("enter",), "enter", "Details", "all of it; modules: open", "Process", True),
     Action("module_list", ("t",), "t", "Modules", "tree, or largest first", "Process"),
     Action("moment", ("m",), "m", "Moment", "predicted: now, peak, phases", "Process"),
-    Action("what_if", ("e",), "e", "What if", "other settings: does it fit?", "Process", True),
-    Action("batches", ("b",), "b", "Batches", "how far can the batch go?", "Process", True),
     _signal("SIGTERM", "T", "ask it to end"),
     _signal("SIGKILL", "K", "end it at once"),
     _signal("SIGINT", "I", "interrupt, as ctrl+c"),

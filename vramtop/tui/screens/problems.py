@@ -1,4 +1,4 @@
-"""All problems with their sources, the newest first."""
+"""All alerts, then all problems with their sources, the newest first."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .overlay import OverlayScreen
 
 
 class ProblemsScreen(OverlayScreen):
-    """What could not be read when it was opened."""
+    """What is warned of, and what could not be read when it was opened."""
 
-    TITLE_TEXT = "Problems"
+    TITLE_TEXT = "Alerts and problems"
 
     def __init__(self, frame: Frame, problems: tuple[Problem, ...]) -> None:
         super().__init__(frame)
@@ -25,9 +25,11 @@ class ProblemsScreen(OverlayScreen):
     def lines(self, frame: Frame, width: int) -> list[Strip]:
         """Source, then its message."""
         ink = frame.ink
+        lines = sentences(
+            [f"▲ {alert.more or alert.text}" for alert in frame.alerts], width, frame, "warn"
+        )
         if not self._problems:
-            return sentences(["everything could be read"], width, frame)
-        lines = []
+            return [*lines, *sentences(["everything could be read"], width, frame)]
         for problem in self._problems:
             lines.append(line([(printable(problem.source), ink("warn"))], width, ink("text")))
             parts = wrap(printable(problem.message), max(width - 2, 10))

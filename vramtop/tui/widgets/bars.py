@@ -38,7 +38,7 @@ class StatusBar(Canvas):
         pieces.append((f"· every {view.period_s:g} s", dim))
         right: list[Piece] = []
         if frame.alerts:
-            more = f" +{len(frame.alerts) - 1} more" if len(frame.alerts) > 1 else ""
+            more = f" +{len(frame.alerts) - 1} more: p" if len(frame.alerts) > 1 else ""
             warned = f" ▲ {printable(frame.alerts[0].text)}{more} "
             right.append((warned, ink("warn", "chip", bold=True)))
         if view.paused:

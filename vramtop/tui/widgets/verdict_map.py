@@ -141,7 +141,7 @@ def _title(picture: Picture, home: Workload, width: int) -> Strip:
     ink = picture.ink
     text = " share of what can be used"
     if len(picture.explored.sequences) > 1:
-        text += f" · {home.sequence:,} tokens as predicted, the others by formula"
+        text += f" · {home.sequence:,} tokens as predicted, the others by formula, less sure"
     elif not picture.explored.has_formulas:
         text += " · one sequence: there are no formulas for this model"
     return line([(text, ink("dim"))], width, ink("dim"))
