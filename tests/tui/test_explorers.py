@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from vramtop.core.breakdowns import breakdown_of
 from vramtop.core.fleet import ObservedPeak
+from vramtop.estimator import closed
 from vramtop.estimator.catalog import find_model
 from vramtop.estimator.workload import Device, Workload
 from vramtop.predict.predictions import Prediction
@@ -80,6 +82,26 @@ async def test_a_live_process_is_explored_as_soon_as_it_is_rebuilt(open_app):
         await screen.press("escape")
         assert "2 Processes" in screen.text
         assert screen.app._exploring is None
+
+
+async def test_what_the_process_has_outside_its_allocator_is_its_own(open_app):
+    async with open_app() as screen:
+        with_predictions(screen).prediction = rebuilt()
+        await screen.press("e")
+        outside = breakdown_of(screen.app.frame.process, "cuda:0").outside_allocator_bytes
+        exploring = screen.app._exploring
+
+        def context():
+            return exploring.exploration.estimate.footprint.components["context"]
+
+        usual = closed.predictor(REBUILT).at(1).components["context"]
+        assert context() == outside != usual
+        exploring.change(REBUILT.with_batch(7))
+        assert context() == outside
+        exploring.change(dataclasses.replace(REBUILT, model=find_model("gpt2")))
+        assert context() == usual, "another model is another process"
+        exploring.undo()
+        assert context() == outside
 
 
 async def test_observed_peaks_come_along(open_app):

@@ -373,6 +373,12 @@ async def test_the_trace_replaces_the_formula(whatif, monkeypatch, tmp_path):
         assert screen.exploration.estimate.workload.batch == 5
         allocated = screen.exploration.estimate.footprint.peak_allocated_bytes
         assert allocated > first.footprint.peak_allocated_bytes
+        # A live process has what it has outside its allocator.
+        screen.app.exploring.begin(tiny, live="pid 1 cuda:0", outside_bytes=777 << 20)
+        await screen.until(lambda: screen.exploration.is_exact)
+        own = screen.exploration.estimate.footprint
+        assert own.peak_reserved_bytes == first.footprint.peak_reserved_bytes
+        assert own.process_bytes == own.peak_reserved_bytes + (777 << 20)
 
 
 async def test_keys_are_told_and_the_app_is_left(whatif):

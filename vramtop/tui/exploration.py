@@ -32,5 +32,7 @@ class Exploration:
     """What other processes hold on the device; already taken off ``workload.device``."""
     observed: tuple[ObservedPeak, ...] = ()
     """Peaks of the live process that it began from."""
+    outside_bytes: int | None = None
+    """What that process has outside its allocator; None: as is usual for the device."""
     live: str = ""
     """Which process: "pid 1234 cuda:0"; "" without one."""

@@ -84,7 +84,7 @@ class Explorers(Navigation):
         exploring = self._exploring
         if exploring is None or frame is None or self._followed is None:
             return
-        from .stand_in import MODEL, others_bytes
+        from .stand_in import MODEL, others_bytes, outside_bytes
 
         key, torch_device = self._followed
         process = frame.fleet.process(key)
@@ -108,6 +108,7 @@ class Explorers(Navigation):
                 workload,
                 live=f"pid {process.pid} {torch_device}",
                 others_bytes=others_bytes(frame, process, torch_device, workload),
+                outside_bytes=outside_bytes(process, torch_device),
                 observed=observed,
             )
         elif workload is not None:

@@ -14,9 +14,10 @@ from textual.timer import Timer
 from .. import predict
 from ..core.observed import ObservedPeak
 from ..errors import UsageError, VramtopError
-from ..estimator import closed
 from ..estimator.checks import validate
+from ..estimator.closed import ClosedPredictor
 from ..estimator.judge import Replaying, judge
+from ..estimator.ranks import Fullest
 from ..estimator.result import Estimate, Predictor, Progress
 from ..estimator.sweep import sweep
 from ..estimator.workload import Workload, to_json
@@ -97,15 +98,20 @@ class Exploring:
         *,
         live: str = "",
         others_bytes: int = 0,
+        outside_bytes: int | None = None,
         observed: Sequence[ObservedPeak] = (),
     ) -> None:
-        """Start anew from a workload, which is that of the live process where there is one."""
+        """Start anew from a workload, which is that of the live process where there is one.
+
+        ``outside_bytes``: what that process has outside its allocator, where it is known.
+        """
         self.home = workload
         self._before = []
         self.exploration = dataclasses.replace(
             self.exploration,
             live=live,
             others_bytes=others_bytes,
+            outside_bytes=outside_bytes,
             observed=tuple(observed),
             notice="",
         )
@@ -167,7 +173,8 @@ class Exploring:
         except UsageError as error:
             return dataclasses.replace(blank, problem=str(error))
         try:
-            estimate, predictor = _closed_form(workload)
+            closed = ClosedPredictor(workload, self._outside_bytes(workload, before))
+            estimate, predictor = judge(closed, workload), closed
         except UsageError as error:
             if blank.untraced:
                 return dataclasses.replace(blank, problem=f"{error}; {blank.untraced}")
@@ -187,23 +194,40 @@ class Exploring:
 
     def _trace(self) -> None:
         workload = self.exploration.workload
-        key = self._key = json.dumps(to_json(workload), sort_keys=True)
+        outside_bytes = self._outside_bytes(workload, self.exploration)
+        key = self._key = f"{json.dumps(to_json(workload), sort_keys=True)} {outside_bytes}"
 
         def work(tracer: Tracer, progress: Progress) -> tuple[Estimate, Predictor]:
-            return self._traced_answer(workload, key, tracer, progress)
+            return self._traced_answer(workload, outside_bytes, key, tracer, progress)
 
         self._background.ask(key, work)
         self._look()
 
+    def _outside_bytes(self, workload: Workload, exploration: Exploration) -> int | None:
+        """What the live process has outside its allocator, as long as what it is made of stays."""
+        home = self.home
+        own = (home.model, home.backend, home.parallel)
+        is_own = (workload.model, workload.backend, workload.parallel) == own
+        return exploration.outside_bytes if is_own else None
+
     def _traced_answer(
-        self, workload: Workload, key: str, tracer: Tracer, progress: Progress
+        self,
+        workload: Workload,
+        outside_bytes: int | None,
+        key: str,
+        tracer: Tracer,
+        progress: Progress,
     ) -> tuple[Estimate, Predictor]:
         """Runs on the background's thread."""
         # A batch of 1 is traced by itself, so a trace made for others does not serve it.
         alike = to_json(workload.with_batch(min(workload.batch, 2)))
-        trace = json.dumps(alike, sort_keys=True)
+        trace = f"{json.dumps(alike, sort_keys=True)} {outside_bytes}"
         if self._traced is None or self._traced[0] != trace:
-            self._traced = trace, predict.predictor(workload, "trace", progress, tracer)
+            made = predict.traced(workload, progress, tracer)
+            if outside_bytes is not None:
+                assert not isinstance(made, Fullest)  # of pipelines, which no probe tells of
+                made = made.with_outside(outside_bytes)
+            self._traced = trace, made
             # Its many objects make no cycles, and a collector that looks for some stops the screen.
             gc.freeze()
         progress("replaying the allocator", 0)
@@ -259,8 +283,3 @@ def _why_untraced(method: str) -> str:
     if (reason := client.why_not()) is not None:
         return f"formulas only: {reason}"
     return ""
-
-
-def _closed_form(workload: Workload) -> tuple[Estimate, Predictor]:
-    predictor = closed.predictor(workload)
-    return judge(predictor, workload), predictor

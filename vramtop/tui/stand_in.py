@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..core.breakdowns import breakdown_of
 from ..core.model import Device, Process
 from ..errors import UsageError
 from ..estimator.catalog import find_gpu, find_model
@@ -68,3 +69,9 @@ def others_bytes(frame: Frame, process: Process, torch_device: str, workload: Wo
         if is_it and device.memory.total_bytes and workload.device is not None:
             return max(device.memory.total_bytes - workload.device.total_bytes, 0)
     return 0
+
+
+def outside_bytes(process: Process, torch_device: str) -> int | None:
+    """What a process really has outside the allocator; None where it is not known."""
+    breakdown = breakdown_of(process, torch_device)
+    return None if breakdown is None else breakdown.outside_allocator_bytes

@@ -75,8 +75,8 @@ class ExplorerScreen(ModalScreen[str]):
     ExplorerScreen.-high #explorer-gauge { margin: 0 0 1 0; height: 1; }
     """
     # The app that shows it has others, of the same names.
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(_WIDE_FROM, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(_HIGH_FROM, "-high")]
+    HORIZONTAL_BREAKPOINTS = [(_WIDE_FROM, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(_HIGH_FROM, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key, action, show=False)
         for keys, action in (
