@@ -1,4 +1,4 @@
-"""``python -m tests.screenshots_explore``: SVG and PNG of the batch explorer, into screenshots/.
+"""``python -m tests.screenshots_explore``: SVG and PNG of what-if and explorer, into screenshots/.
 
 The real app of ``vramtop explore``, with the trace's answer; PNG as in tests.screenshots.
 """
@@ -24,26 +24,36 @@ WORKLOAD = Workload(
 TRACE_S = 180
 
 SHOTS = [
-    # name, theme, (columns, rows), keys after b
-    ("explorer-160x50-dark", DARK, (160, 50), ()),
-    ("explorer-160x50-light", LIGHT, (160, 50), ()),
-    ("explorer-80x24-dark", DARK, (80, 24), ()),
-    ("explorer-80x24-light", LIGHT, (80, 24), ()),
-    ("explorer-map-160x50-dark", DARK, (160, 50), ("v",)),
-    ("explorer-map-80x24-light", LIGHT, (80, 24), ("v",)),
-    ("explorer-cliff-160x50-dark", DARK, (160, 50), ("m", "right")),
-    ("explorer-waterfall-80x24-dark", DARK, (80, 24), ("enter",)),
+    # name, theme, (columns, rows), keys
+    ("whatif-160x50-dark", DARK, (160, 50), ("down", *["left"] * 2)),
+    ("whatif-160x50-light", LIGHT, (160, 50), ("down", *["left"] * 2)),
+    ("whatif-80x24-dark", DARK, (80, 24), ("down", *["left"] * 2, "tab", "down")),
+    ("whatif-80x24-light", LIGHT, (80, 24), ("down", *["left"] * 2)),
+    ("whatif-models-80x24-dark", DARK, (80, 24), ("enter", *"qwen 7b")),
+    ("explorer-160x50-dark", DARK, (160, 50), ("b",)),
+    ("explorer-160x50-light", LIGHT, (160, 50), ("b",)),
+    ("explorer-80x24-dark", DARK, (80, 24), ("b",)),
+    ("explorer-80x24-light", LIGHT, (80, 24), ("b",)),
+    ("explorer-map-160x50-dark", DARK, (160, 50), ("b", "v")),
+    ("explorer-map-80x24-light", LIGHT, (80, 24), ("b", "v")),
+    ("explorer-cliff-160x50-dark", DARK, (160, 50), ("b", "m", "right")),
+    ("explorer-waterfall-80x24-dark", DARK, (80, 24), ("b", "enter")),
 ]
 
 
-async def open_explorer(app, pilot):
-    """Press b once the trace has answered; returns the screen."""
+async def traced(app, pilot):
+    """Wait for the trace's answer."""
     for _ in range(TRACE_S * 10):
         if app.exploring.exploration.is_exact:
             break
         await pilot.pause(0.1)
     else:
         raise SystemExit(f"no trace: {app.exploring.exploration}")
+
+
+async def open_explorer(app, pilot):
+    """Press b once the trace has answered; returns the screen."""
+    await traced(app, pilot)
     await pilot.press("b")
     await pilot.pause(1.0)
     assert isinstance(app.screen, ExplorerScreen)
@@ -54,9 +64,11 @@ async def shoot(name, theme, size, keys):
     """One picture."""
     app = ExploreApp(WORKLOAD, theme=theme)
     async with app.run_test(size=size) as pilot:
-        await open_explorer(app, pilot)
+        await traced(app, pilot)
         await pilot.press(*keys)
         await pilot.pause(0.5)
+        await traced(app, pilot)
+        await pilot.pause(1.0)
         svg = app.export_screenshot(title="vramtop explore llama-2-7b")
     (FOLDER / f"{name}.svg").write_text(svg)
 

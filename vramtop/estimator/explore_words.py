@@ -11,20 +11,13 @@ from .config_numbers import is_image_model
 from .controls import short_device
 from .fall import Fall
 from .judge import COMPOSED, MOST_BATCH, UNCERTAINTY
+from .labels import PHASE_WORDS
 from .result import Footprint
 from .sweep import Sweep
 from .workload import Workload
 
 VERDICT_WORDS: Final = {"fits": "FITS", "tight": "TIGHT", "oom": "OUT OF MEMORY"}
 VERDICT_TONES: Final = {"fits": "good", "tight": "warn", "oom": "error"}
-PHASE_WORDS: Final = {
-    "load": "while the model is loaded",
-    "forward": "in forward",
-    "backward": "in backward",
-    "step": "in the optimizer's step",
-    "zero_grad": "in zero_grad",
-    "generate": "while tokens are generated",
-}
 
 
 def each_words(workload: Workload, sequence: int | None = None) -> str:

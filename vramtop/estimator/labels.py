@@ -1,4 +1,4 @@
-"""What an estimate's components are called on the screen and in reports."""
+"""What an estimate's components and phases are called on the screen and in reports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ COMPONENT_LABELS: Final = {
     **PART_LABELS,
     "workspace": "cuBLAS workspaces",
     "context": "CUDA context, NCCL",
+}
+PHASE_WORDS: Final = {
+    "load": "while the model is loaded",
+    "forward": "in forward",
+    "backward": "in backward",
+    "step": "in the optimizer's step",
+    "zero_grad": "in zero_grad",
+    "generate": "while tokens are generated",
 }
 
 

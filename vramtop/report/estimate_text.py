@@ -11,7 +11,7 @@ from ..draw.blocks import part_glyph, stacked_bar
 from ..draw.tones import COMPONENT_TONES
 from ..estimator.config_numbers import is_image_model
 from ..estimator.judge import MOST_BATCH, then_fits, usable_bytes
-from ..estimator.labels import COMPONENT_LABELS
+from ..estimator.labels import COMPONENT_LABELS, PHASE_WORDS
 from ..estimator.result import COMPONENTS, Estimate, Footprint
 from ..estimator.workload import Workload
 from .ansi import Line, Look, Span, paint
@@ -30,14 +30,6 @@ _METHODS: Final = {
     "closed-form": "closed form: formulas, no module was run",
     "seed": "seed: rules of thumb, for comparison only",
     "fitted": "fitted: the process's own figures, and a line through the peaks that were seen",
-}
-_PHASES: Final = {
-    "load": "while the model is loaded",
-    "forward": "in forward",
-    "backward": "in backward",
-    "step": "in the optimizer's step",
-    "zero_grad": "in zero_grad",
-    "generate": "while tokens are generated",
 }
 _PLAN: Final = "vramtop plan searches what to combine"
 _ASK_AGAIN: Final = (
@@ -254,7 +246,8 @@ def _phases(estimate: Estimate, look: Look) -> Iterator[Line]:
 
 def _peak(footprint: Footprint, workload: Workload) -> str:
     phase = footprint.peak_phase
-    words = f"{format_bytes(footprint.peak_allocated_bytes)} allocated, {_PHASES.get(phase, phase)}"
+    where = PHASE_WORDS.get(phase, phase)
+    words = f"{format_bytes(footprint.peak_allocated_bytes)} allocated, {where}"
     if footprint.peak_module:
         words += f", at {footprint.peak_module}"
     if workload.training and footprint.peak_step and phase != "load":

@@ -15,9 +15,9 @@ from ..core.units import format_bytes, format_percent
 from ..draw.tones import COMPONENT_TONES
 from ..estimator.accumulation import accumulations
 from ..estimator.controls import short_device
-from ..estimator.explore_words import PHASE_WORDS, VERDICT_TONES, VERDICT_WORDS, method_words
+from ..estimator.explore_words import VERDICT_TONES, VERDICT_WORDS, method_words
 from ..estimator.judge import MOST_BATCH, usable_bytes
-from ..estimator.labels import COMPONENT_LABELS
+from ..estimator.labels import COMPONENT_LABELS, PHASE_WORDS
 from ..estimator.result import COMPONENTS, Estimate
 from .exploration import Exploration
 from .paint import Piece, bar, fit, glyph, line, swatch

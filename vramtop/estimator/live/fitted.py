@@ -15,11 +15,12 @@ from ...core.memory import TENSOR_CATEGORIES
 from ...core.model import ModelInfo, OptimizerInfo, Process
 from ...core.observed import ObservedPeak, batch_and_sequence
 from ...errors import UsageError
+from ..components.optimizer_state import STATES
 from ..expected import Expected
 from ..result import COMPONENTS, Footprint, Predictor
 from ..workload import Workload
 from .job import parameter_bytes
-from .optimizer import COUNTING, STATES, optimizer_name
+from .optimizer import COUNTING, optimizer_name
 
 _SEEN, _INSIDE, _TWICE, _BEYOND = 0.05, 0.16, 0.27, 0.70
 """How far the truth may be, as a share of the figure: at a batch size that was seen; at one below

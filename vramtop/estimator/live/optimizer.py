@@ -26,17 +26,6 @@ _BY_CLASS: Final = {
 _MODULES: Final = ("torch", "transformers", "bitsandbytes", "lion_pytorch")
 """Packages whose classes of these names are what the tracer makes."""
 _EXTRA_STATES: Final = ("amsgrad", "centered")
-STATES: Final[Mapping[str, int]] = {
-    "adamw": 2,
-    "adam": 2,
-    "sgd": 0,
-    "sgd-momentum": 1,
-    "adagrad": 1,
-    "rmsprop": 1,
-    "lion": 1,
-}
-"""Tensors of the parameter's shape and dtype that the state of one parameter has (torch/optim);
-those that are not here keep something else."""
 COUNTING: Final = ("adamw", "adam", "adagrad", "rmsprop")
 """With a count of steps for each parameter, one fp32 number."""
 

@@ -9,7 +9,7 @@ from textual.strip import Strip
 
 from ...core.fleet import Fleet
 from ...core.units import format_bytes
-from ...estimator.explore_words import PHASE_WORDS
+from ...estimator.labels import PHASE_WORDS
 from ..frame import Frame, View
 from ..paint import line
 from ..picture import Picture
