@@ -9,6 +9,8 @@ from vramtop.core.breakdowns import breakdown_of
 from vramtop.core.fleet import ObservedPeak
 from vramtop.estimator import closed
 from vramtop.estimator.catalog import find_model
+from vramtop.estimator.judge import usable_bytes
+from vramtop.estimator.live.fitted import FittedPredictor, fit
 from vramtop.estimator.workload import Device, Workload
 from vramtop.predict.predictions import Prediction
 
@@ -39,6 +41,14 @@ class Predict:
 
 def rebuilt(workload=REBUILT):
     return Prediction(expecting=SimpleNamespace(workload=workload))
+
+
+def line_of():
+    """1 GiB that lasts, and 2 GiB for each sample; known from two batches."""
+    peaks = [ObservedPeak(batch, 256, (1 + 2 * batch) * GIB, batch) for batch in (2, 4)]
+    line = fit([(seen.batch, seen.peak_bytes) for seen in peaks], GIB)
+    predictor = FittedPredictor({"parameter": GIB}, line, 1.0, GIB)
+    return Prediction(expecting=SimpleNamespace(workload=None, predictor=predictor))
 
 
 @pytest.fixture
@@ -124,7 +134,6 @@ async def test_observed_peaks_come_along(open_app):
     ("prediction", "said"),
     [
         (Prediction(problem="its optimizer is unknown"), "not process 4101: its optimizer is"),
-        (rebuilt(None), "cannot be rebuilt here"),
         (None, "not process 4101: its memory is not explained"),
     ],
 )
@@ -136,6 +145,62 @@ async def test_what_cannot_be_rebuilt_is_said(open_app, prediction, said):
         assert said in screen.words
         assert "this is gpt2" in screen.words
         assert "gpt2 · training" in screen.lines[0]
+
+
+@pytest.mark.parametrize("key", ["e", "b"])
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_of_a_fitted_line_the_batch_is_explored(open_app, key, size):
+    async with open_app(size=size) as screen:
+        with_predictions(screen).prediction = line_of()
+        await screen.press(key)
+        assert type(screen.app.screen).__name__ == "ExplorerScreen"
+        exploring = screen.app._exploring
+        exploration = exploring.exploration
+        assert "gpt2" not in screen.text
+        name = screen.app.frame.process.probe.models[0].class_name
+        assert f"batch explorer {name} · pid 4101 cuda:0 on" in screen.lines[0]
+        assert "fitted -27 to +70 %" in screen.words
+        assert ("no what-if: its model cannot be rebuilt here" in screen.words) == (key == "e")
+        # 1 GiB lasts, 2 GiB a sample, 1 GiB is outside the allocator.
+        largest = exploration.estimate.max_micro_batch
+        usable = usable_bytes(exploration.workload.device)
+        assert largest == (usable - 2 * GIB) // (2 * GIB)
+        assert f" {largest} max" in screen.text
+        await screen.press("home", "right", "right")
+        assert " batch 3 × " in screen.text
+        assert exploring.exploration.estimate.footprint.method == "fitted"
+        await screen.press("e")
+        assert "no what-if: its model cannot be rebuilt here" in screen.words
+        assert type(screen.app.screen).__name__ == "ExplorerScreen"
+        exploring.say("")
+        await screen.press("v")
+        assert "other sequences are not known" in screen.words
+        await screen.press("enter")
+        assert "phases are not known" in screen.words
+        await screen.press("escape", "end")
+        assert "more than there is" in screen.words
+        await screen.press("space", "space", "escape")
+        assert screen.app._exploring is None
+
+
+async def test_a_line_that_comes_while_what_if_is_open_is_told_of(open_app):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        await screen.press("e")
+        assert "while process 4101 is rebuilt" in screen.words
+        predict.prediction = line_of()
+        await screen.step()
+        said = "process 4101 cannot be rebuilt here; esc, then b, explores its batch alone"
+        assert said in screen.words
+        assert "gpt2 · training" in screen.lines[0]
+        await screen.press("escape")
+        predict.prediction = Prediction(progress="waiting")
+        await screen.press("b")
+        assert "this is gpt2 while process 4101" in screen.words
+        predict.prediction = line_of()
+        await screen.step()
+        assert "this is gpt2" not in screen.words
+        assert screen.app._exploring.exploration.is_fitted
 
 
 async def test_what_comes_later_is_taken_unless_the_user_has_begun(open_app):

@@ -24,6 +24,8 @@ def each_words(workload: Workload, sequence: int | None = None) -> str:
     """What a sample is: "2,048 tokens", "1 image"."""
     if is_image_model(workload.model.config or {}):
         return "1 image"
+    if workload.model.config is None and workload.model.entry is None and workload.sequence == 1:
+        return "1 sample"  # of a model that is known by its name alone
     return f"{workload.sequence if sequence is None else sequence:,} tokens"
 
 
@@ -99,7 +101,7 @@ def oom_words(fall: Fall) -> str:
 
 def fall_words(fall: Fall) -> str:
     """How the batch behind the cliff dies, in torch's words, with the figures."""
-    where = PHASE_WORDS.get(fall.phase, fall.phase)
+    where = PHASE_WORDS.get(fall.phase, fall.phase)  # "" of a line through peaks
     if fall.module:
         where += f" at {fall.module}"
     what = oom_words(fall)
@@ -110,5 +112,5 @@ def fall_words(fall: Fall) -> str:
         )
     return (
         f"{what}: batch {fall.batch} needs {format_bytes(fall.process_bytes)}, "
-        f"{format_bytes(fall.requested_bytes)} more than there is, {where}"
-    )
+        f"{format_bytes(fall.requested_bytes)} more than there is"
+    ) + (where and f", {where}")

@@ -36,3 +36,8 @@ class Exploration:
     """What that process has outside its allocator; None: as is usual for the device."""
     live: str = ""
     """Which process: "pid 1234 cuda:0"; "" without one."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether only a line over the batch is known, so that nothing else can be changed."""
+        return self.estimate is not None and self.estimate.footprint.method == "fitted"

@@ -33,11 +33,22 @@ class Explorers(Navigation):
 
     def action_what_if(self) -> None:
         """Turn the controls of the selected process's workload."""
-        if self._begin():
+        if not self._begin() or self._exploring is None:
+            return
+        if self._exploring.exploration.is_fitted:
+            from .screens.explorer import ONLY_ITS_BATCH
+
+            self._exploring.say(ONLY_ITS_BATCH)
+            self._open_explorer()
+        else:
             self._open_what_if()
 
     def action_batches(self) -> None:
         """Explore the batch size of the selected process."""
+        if self._begin():
+            self._open_explorer()
+
+    def _open_explorer(self) -> None:
         from .screens.explorer import ExplorerScreen
 
         def left(to: str | None) -> None:
@@ -46,7 +57,7 @@ class Explorers(Navigation):
             else:
                 self._end()
 
-        if self._begin() and self._exploring is not None:
+        if self._exploring is not None:
             self.push_screen(ExplorerScreen(self._exploring), left)
 
     def _open_what_if(self) -> None:
@@ -84,7 +95,8 @@ class Explorers(Navigation):
         exploring = self._exploring
         if exploring is None or frame is None or self._followed is None:
             return
-        from .stand_in import MODEL, others_bytes, outside_bytes
+        from .screens.whatif import WhatIfScreen
+        from .stand_in import MODEL, named, others_bytes, outside_bytes
 
         key, torch_device = self._followed
         process = frame.fleet.process(key)
@@ -101,7 +113,10 @@ class Explorers(Navigation):
         prediction = frame.predict(process, torch_device, frame.fleet)
         who = f"process {process.pid}"
         expecting = prediction.expecting if prediction else None
-        workload = expecting.workload if expecting else None
+        workload, fitted = (expecting.workload if expecting else None), None
+        shows_what_if = any(isinstance(screen, WhatIfScreen) for screen in self.screen_stack)
+        if expecting is not None and workload is None and not shows_what_if:
+            workload, fitted = named(frame, process, torch_device), expecting.predictor
         if workload is not None and not exploring.is_touched:
             self._is_rebuilt = True
             exploring.begin(
@@ -110,11 +125,12 @@ class Explorers(Navigation):
                 others_bytes=others_bytes(frame, process, torch_device, workload),
                 outside_bytes=outside_bytes(process, torch_device),
                 observed=observed,
+                fitted=fitted,
             )
         elif workload is not None:
             exploring.say(f"{who} is rebuilt now: esc, then e, explores it")
         elif expecting is not None:
-            why = "cannot be rebuilt here, only predicted by a line (pane 8)"
+            why = "cannot be rebuilt here; esc, then b, explores its batch alone"
             self._stand_in(exploring, f"this is {MODEL}: {who} {why}")
         elif prediction is None or prediction.problem:
             why = prediction.problem if prediction else "its memory is not explained"

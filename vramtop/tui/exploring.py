@@ -30,6 +30,7 @@ from .exploration import Exploration
 REST_S: Final = 0.3
 """How long keys must rest before the trace is asked."""
 _MOST_UNDO: Final = 200
+_FITTED: Final = "through peaks seen: its model cannot be rebuilt here"
 
 
 class Exploring:
@@ -58,6 +59,8 @@ class Exploring:
         self._key = ""
         self._traced: tuple[str, Predictor] | None = None
         """The last trace, which serves every batch, and what it is of; used on the thread."""
+        self._fitted: Predictor | None = None
+        """The line of a process whose workload is not known but for its batch."""
         self._is_started = False
         self._before: list[tuple[Workload, str]] = []
         """(workload, what changed it) for undo, oldest first."""
@@ -100,12 +103,15 @@ class Exploring:
         others_bytes: int = 0,
         outside_bytes: int | None = None,
         observed: Sequence[ObservedPeak] = (),
+        fitted: Predictor | None = None,
     ) -> None:
         """Start anew from a workload, which is that of the live process where there is one.
 
         ``outside_bytes``: what that process has outside its allocator, where it is known.
+        ``fitted`` answers where the workload only names what the process trains.
         """
         self.home = workload
+        self._fitted = fitted
         self._before = []
         self.exploration = dataclasses.replace(
             self.exploration,
@@ -168,19 +174,22 @@ class Exploring:
             problem="",
             untraced=self._untraced,
         )
+        if (line := self._fitted) is not None:
+            estimate = judge(line, workload)
+            return dataclasses.replace(blank, estimate=estimate, predictor=line, untraced=_FITTED)
         try:
             validate(workload)
         except UsageError as error:
             return dataclasses.replace(blank, problem=str(error))
         try:
             closed = ClosedPredictor(workload, self._outside_bytes(workload, before))
-            estimate, predictor = judge(closed, workload), closed
+            estimate = judge(closed, workload)
         except UsageError as error:
             if blank.untraced:
                 return dataclasses.replace(blank, problem=f"{error}; {blank.untraced}")
             return dataclasses.replace(blank, progress="tracing")
         progress = "" if blank.untraced else "tracing"
-        return dataclasses.replace(blank, estimate=estimate, predictor=predictor, progress=progress)
+        return dataclasses.replace(blank, estimate=estimate, predictor=closed, progress=progress)
 
     def _trace_later(self) -> None:
         if self._timer is not None:

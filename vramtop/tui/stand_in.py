@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..core.breakdowns import breakdown_of
+from ..core.breakdowns import breakdown_of, detail_of, probe_device_of
 from ..core.model import Device, Process
+from ..core.observed import batch_and_sequence
 from ..errors import UsageError
 from ..estimator.catalog import find_gpu, find_model
+from ..estimator.live.device import device_of
 from ..estimator.workload import Device as Gpu
-from ..estimator.workload import Workload
+from ..estimator.workload import Model, Workload
 from .frame import Frame
 
 MODEL: Final = "gpt2"
@@ -33,6 +35,21 @@ def why_not_live(frame: Frame) -> str:
     if frame.part is None or frame.part.breakdown is None:
         return f"process {process.pid} has no probe (vramtop run -- … gives it one)"
     return ""
+
+
+def named(frame: Frame, process: Process, torch_device: str) -> Workload:
+    """What a process trains by its name and batch alone: all that is known beside a fitted line."""
+    model = process.probe.models[0]
+    batch, sequence = batch_and_sequence(model, detail_of(process, torch_device))
+    part = probe_device_of(process, torch_device)
+    return Workload(
+        Model(model.class_name),
+        batch=batch or 1,
+        sequence=sequence or 1,
+        precision="fp32",  # of what is not known the one that nothing is said of
+        device=device_of(process, part, frame.fleet.snapshot.devices, []),
+        backend="cuda" if torch_device.startswith("cuda") else "cpu",
+    )
 
 
 def _room(frame: Frame) -> tuple[Gpu, int, str]:

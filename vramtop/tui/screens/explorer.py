@@ -28,6 +28,7 @@ from ..widgets.verdict_map import VerdictMap, position
 
 _SETTLE_S: Final = 0.12
 """How long the cursor rests before a trace is replayed for its point."""
+ONLY_ITS_BATCH: Final = "no what-if: its model cannot be rebuilt here, only its batch can be turned"
 _WIDE_FROM: Final = 120
 _HIGH_FROM: Final = 36
 
@@ -39,6 +40,10 @@ class Controller(Protocol):
 
     def change(self, workload: Workload) -> None:
         """Ask about another workload."""
+        ...
+
+    def say(self, notice: str) -> None:
+        """Show a line above the curve."""
         ...
 
     def subscribe(self, callback: Callable[[], None]) -> None:
@@ -353,6 +358,9 @@ class ExplorerScreen(ModalScreen[str]):
 
     def action_apply(self) -> None:
         """To the what-if pane, with this point."""
+        if self._controller.exploration.is_fitted:
+            self._controller.say(ONLY_ITS_BATCH)
+            return
         if self._explored is not None:
             place = self._shown_place()
             workload = self._controller.exploration.workload

@@ -33,10 +33,11 @@ class PointScreen(OverlayScreen):
         picture, ink = self._picture, frame.ink
         footprint = picture.footprint
         blank = line([], width, ink("text"))
-        where = PHASE_WORDS.get(footprint.peak_phase, footprint.peak_phase)
+        peak = f"peak: {format_bytes(footprint.peak_allocated_bytes)} allocated"
+        if footprint.peak_phase:
+            peak += f", {PHASE_WORDS.get(footprint.peak_phase, footprint.peak_phase)}"
         if footprint.peak_module:
-            where += f", at {footprint.peak_module}"
-        peak = f"peak: {format_bytes(footprint.peak_allocated_bytes)} allocated, {where}"
+            peak += f", at {footprint.peak_module}"
         return [
             *head_lines(picture, width),
             blank,

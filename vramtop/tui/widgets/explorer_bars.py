@@ -41,7 +41,8 @@ class ExplorerTitle(Canvas):
         pieces.append((f"{name} ", ink("text", "chip", bold=True)))
         device = short_device(workload.device.name) if workload.device else "no device"
         where = f"{exploration.live} on {device}" if exploration.live else device
-        pieces.append((f"· {where} · {_told(workload)}", ink("dim", "chip")))
+        told = "only its batch can be changed" if exploration.is_fitted else _told(workload)
+        pieces.append((f"· {where} · {told}", ink("dim", "chip")))
         self.paint([line(pieces, width, ink("dim", "chip"))])
 
 

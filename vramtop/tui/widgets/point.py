@@ -126,7 +126,10 @@ def _totals_line(picture: Picture, width: int) -> Strip:
 def phase_lines(picture: Picture, width: int) -> list[Strip]:
     """The phases of a step on one scale: what is left after each, its peak beyond."""
     ink, footprint, scene = picture.ink, picture.footprint, picture.scene
-    top = max([phase.peak_bytes for phase in footprint.phases], default=0)
+    if not footprint.phases:
+        said = " phases are not known: a line through peaks tells of the peak alone"
+        return [line([(fit(said, width), ink("dim"))], width, ink("dim"))]
+    top = max(phase.peak_bytes for phase in footprint.phases)
     room = width - _NAME - 2 * _SIZE - 2
     heads = fit(" phase", _NAME) + fit("after", _SIZE, right=True) + fit("peak", _SIZE, right=True)
     lines = [line([(heads, ink("dim"))], width, ink("dim"))]

@@ -139,8 +139,13 @@ def _squares(row: Sequence[Run], cursor: int | None, ink: Ink) -> list[Piece]:
 
 def _title(picture: Picture, home: Workload, width: int) -> Strip:
     ink = picture.ink
+    if picture.exploration.notice:
+        notice = fit(f" {picture.exploration.notice}", width)
+        return line([(notice, ink("warn"))], width, ink("dim"))
     text = " share of what can be used"
-    if len(picture.explored.sequences) > 1:
+    if picture.exploration.is_fitted:
+        text += " · other sequences are not known: no step was seen with them"
+    elif len(picture.explored.sequences) > 1:
         text += f" · {home.sequence:,} tokens as predicted, the others by formula, less sure"
     elif not picture.explored.has_formulas:
         text += " · one sequence: there are no formulas for this model"
