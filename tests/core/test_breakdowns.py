@@ -12,6 +12,7 @@ from vramtop.core.breakdowns import (
     PART_LABELS,
     breakdown_rows,
     layers,
+    outside_bytes,
     torch_devices,
     with_allocator,
     with_process_figure,
@@ -121,6 +122,23 @@ def test_the_most_used_torch_device_comes_first_and_the_cpu_last(make: Any) -> N
     )
     process = replace(process, probe=replace(process.probe, devices=parts))
     assert torch_devices(process) == ("cuda:1", "cuda:0", "cpu")
+
+
+def test_what_lies_outside_on_the_cpu_is_told_by_the_fullest_moment(make: Any) -> None:
+    """An RSS that was once that full is what malloc keeps, whatever tensors hold right now."""
+    at_rest = replace(make.breakdown(4, 40), process_bytes=900, outside_allocator_bytes=860)
+    peak = Peak("backward", None, 300, make.breakdown(4, 40))
+    sampled = Detail(1.0, 2, (), peak)
+    base = make.process()
+
+    def told(*parts: ProbeDevice) -> int | None:
+        process = replace(base, probe=replace(base.probe, devices=parts))
+        return outside_bytes(process, parts[0].device)
+
+    assert told(ProbeDevice("cpu", None, None, at_rest, sampled)) == 600
+    assert told(ProbeDevice("cpu", None, None, replace(at_rest, process_bytes=200), sampled)) == 0
+    assert told(ProbeDevice("cuda:0", None, None, at_rest, sampled)) == 860
+    assert told(ProbeDevice("cpu", None, None, None)) is None
 
 
 _sizes = st.integers(0, 1 << 45)

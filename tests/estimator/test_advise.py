@@ -8,7 +8,7 @@ from vramtop.errors import UsageError
 from vramtop.estimator.advise import advise, changes
 from vramtop.estimator.checks import validate
 from vramtop.estimator.result import COMPONENTS, Footprint
-from vramtop.estimator.workload import Lora, Model, Parallel, Workload
+from vramtop.estimator.workload import Loop, Lora, Model, Parallel, Workload
 
 MODEL = Model(
     "llama",
@@ -165,3 +165,5 @@ def test_the_trainers_loop_is_no_advice_where_it_is_another_arithmetic():
 
     assert "dropping the outputs" in words(BASE)
     assert "dropping the outputs" not in words(replace(BASE, precision="nf4", lora=Lora(16)))
+    dropped = replace(BASE, loop=Loop(keeps_outputs=False))
+    assert "dropping the outputs" not in words(dropped), "they are let go already"

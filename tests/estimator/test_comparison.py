@@ -289,7 +289,7 @@ def test_less_than_predicted_is_said_and_not_explained():
         "activations -50.0 MiB: no known reason"
     ]
     assert verdict_text(comparison, "cpu") == (
-        "more than 3 % off: peak -50.0 MiB (-11 %), activations -50.0 MiB (-33 %)"
+        "more than 3 % off: peak -50.0 MiB (-11 %), activations -50.0 MiB (-33 %) after forward"
     )
 
 

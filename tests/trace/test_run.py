@@ -69,7 +69,9 @@ def test_each_category_of_a_training_step_by_hand():
     assert live_at_end(pattern, "gradient", "backward") == 2 * parameters
     assert live_at_end(pattern, "gradient", "zero_grad") == 0
     assert live_at_end(pattern, "optimizer_state", "zero_grad") == 4 * parameters
-    assert live_at_end(pattern, "input", "forward") == 2 * 3 * 32 * 8
+    tokens, rotary = 3 * 32 * 8, 32 * HEAD * 2
+    # ids, labels, labels shifted by the loss; cosines and sines are made of positions alone
+    assert live_at_end(pattern, "input", "forward") == 3 * tokens + 2 * rotary
 
 
 @pytest.fixture

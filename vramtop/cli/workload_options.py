@@ -101,7 +101,7 @@ def add_model_options(
         type=int,
         metavar="N",
         help=f"tokens of a sample, of the prompt in inference (default: {DEFAULT_SEQUENCE}, or "
-        "the model's maximum where that is less)",
+        "the model's maximum where that is less; of a function it is not known)",
     )
     _add_choice(group, "--attention", ATTENTIONS, "sdpa")
     _add_choice(group, "--stack", STACKS, "plain", "whose training loop")

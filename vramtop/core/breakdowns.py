@@ -96,6 +96,20 @@ def breakdown_of(process: Process, torch_device: str) -> Breakdown | None:
     return None if device is None else device.breakdown
 
 
+def outside_bytes(process: Process, torch_device: str) -> int | None:
+    """What a process really has outside its allocator; None where it is not known.
+
+    On the CPU the RSS less the most that the sampled step held: what tensors give back malloc
+    keeps, so the RSS of a training stays near its peak.
+    """
+    breakdown = breakdown_of(process, torch_device)
+    if breakdown is None or torch_device != "cpu" or breakdown.process_bytes is None:
+        return None if breakdown is None else breakdown.outside_allocator_bytes
+    detail = detail_of(process, torch_device)
+    held = detail.peak.total_bytes if detail and detail.peak else breakdown.tensor_bytes
+    return max(breakdown.process_bytes - held, 0)
+
+
 def detail_of(process: Process, torch_device: str) -> Detail | None:
     """The last step that was sampled in detail, as seen on a torch device."""
     device = probe_device_of(process, torch_device)

@@ -92,7 +92,7 @@ def _attention(workload: Workload) -> Iterator[Change]:
         yield Change(
             "SDPA instead of eager attention",
             {"--attention": "sdpa"},
-            "nothing; attention weights are no longer returned",
+            "costs nothing; attention weights are no longer returned",
             dataclasses.replace(workload, attention="sdpa"),
         )
 
@@ -103,7 +103,7 @@ def _step(workload: Workload) -> Iterator[Change]:
         yield Change(
             f"the fused {name}",
             {"--fused": ""},
-            "nothing: the same step in one kernel, and faster",
+            "costs nothing: the same step in one kernel, and faster",
             dataclasses.replace(workload, optimizer_implementation="fused"),
         )
     if eight := _EIGHT_BIT.get(name):
@@ -121,15 +121,16 @@ def _activations(workload: Workload) -> Iterator[Change]:
         yield Change(
             "a chunked or fused cross entropy",
             {"--chunked-loss": ""},
-            "nothing to speak of; needs Liger kernels, cut cross entropy or a loss of your own",
+            "costs nothing to speak of; needs Liger kernels, cut cross entropy or an own loss",
             dataclasses.replace(workload, chunked_loss=True),
         )
-    if workload.stack == "plain" and not workload.prepared_for_kbit:
+    keeps_outputs = workload.stack == "plain" and workload.loop.keeps_outputs is not False
+    if keeps_outputs and not workload.prepared_for_kbit:
         # Of QLoRA the Trainer changes more: recipes have it run under autocast.
         yield Change(
             "dropping the outputs before backward (del outputs, keep the loss)",
             {"--stack": "hf-trainer"},
-            "nothing",
+            "costs nothing",
             dataclasses.replace(
                 workload,
                 stack="hf-trainer",
@@ -227,7 +228,7 @@ def _weights(workload: Workload) -> Iterator[Change]:
         yield Change(
             "double quantisation",
             {"--double-quant": ""},
-            "nothing to speak of",
+            "costs nothing to speak of",
             dataclasses.replace(workload, double_quantization=True),
         )
 
@@ -238,7 +239,7 @@ def _spread(workload: Workload) -> Iterator[Change]:
         yield Change(
             "sequence parallelism beside tensor parallelism",
             {"--sp": ""},
-            "nothing to speak of: the same bytes are sent",
+            "costs nothing to speak of: the same bytes are sent",
             dataclasses.replace(workload, parallel=dataclasses.replace(parallel, sequence=True)),
         )
     if parallel.data * parallel.context < 2:

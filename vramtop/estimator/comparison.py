@@ -240,7 +240,7 @@ def verdict_text(comparison: Comparison, torch_device: str) -> str:
     for pair in comparison.parted:
         label = pair_label(pair, comparison.expected, torch_device)
         share = "" if pair.delta_share is None else f" ({share_text(pair.delta_share)})"
-        told.append(f"{label} {format_delta(pair.delta_bytes)}{share}")
+        told.append(f"{label} {format_delta(pair.delta_bytes)}{share}{_when(comparison, pair)}")
     return f"more than {within} off: " + ", ".join(told)
 
 
@@ -251,6 +251,14 @@ def pair_label(pair: Pair, expected: Expected, torch_device: str) -> str:
     if pair.category == "activation" and expected.source == "fitted":
         return "all else"
     return category_label(pair.category, torch_device)
+
+
+def _when(comparison: Comparison, pair: Pair) -> str:
+    """After which phase a category parts most; of the peak it is clear."""
+    for moment in comparison.moments:
+        if moment.name not in ("now", "peak") and any(each is pair for each in moment.pairs):
+            return f" after {moment.name}"
+    return ""
 
 
 def basis_text(expected: Expected) -> str:

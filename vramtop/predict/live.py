@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from ..core.breakdowns import breakdown_of
+from ..core.breakdowns import breakdown_of, outside_bytes
 from ..core.model import Device, Process
 from ..core.observed import ObservedPeak
 from ..errors import UsageError, VramtopError
@@ -52,7 +52,7 @@ def expect(
         return _rebuilt(process, torch_device, job, progress or silent, tracer)
     except VramtopError as error:
         why = str(error)
-    outside = _outside_bytes(process, torch_device)
+    outside = outside_bytes(process, torch_device)
     try:
         return fitted(process, torch_device, observed, why, outside or 0)
     except UsageError as error:
@@ -65,7 +65,7 @@ def signature(process: Process, torch_device: str, observed: Sequence[ObservedPe
     It does not for what comes and goes all the time: the room that others leave on the device, and
     on the CPU the RSS beyond the tensors.
     """
-    outside = _outside_bytes(process, torch_device) if torch_device != "cpu" else None
+    outside = outside_bytes(process, torch_device) if torch_device != "cpu" else None
     rest = None if outside is None else round(outside / _OUTSIDE_STEP_BYTES)
     try:
         workload = without_place(rebuild(process, torch_device, ()).workload)
@@ -89,7 +89,7 @@ def _rebuilt(
     from . import can_trace, traced
 
     workload = job.workload
-    outside = _outside_bytes(process, torch_device)
+    outside = outside_bytes(process, torch_device)
     if can_trace():
         made = traced(workload, progress, tracer)
         assert not isinstance(made, Fullest)  # of pipelines, which no probe tells of
@@ -114,9 +114,3 @@ def _rebuilt(
     ):
         raise UsageError(f"{model.class_name} is not what its configuration makes here")
     return expecting
-
-
-def _outside_bytes(process: Process, torch_device: str) -> int | None:
-    """What the process really has outside the allocator; None where it is not known."""
-    breakdown = breakdown_of(process, torch_device)
-    return None if breakdown is None else breakdown.outside_allocator_bytes

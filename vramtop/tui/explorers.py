@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..core.breakdowns import outside_bytes
 from ..core.fleet import ProcessKey
 from .frame import Frame, View
 from .navigation import Navigation
@@ -96,7 +97,7 @@ class Explorers(Navigation):
         if exploring is None or frame is None or self._followed is None:
             return
         from .screens.whatif import WhatIfScreen
-        from .stand_in import MODEL, named, others_bytes, outside_bytes
+        from .stand_in import MODEL, named, others_bytes
 
         key, torch_device = self._followed
         process = frame.fleet.process(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..core.breakdowns import breakdown_of, detail_of, probe_device_of
+from ..core.breakdowns import detail_of, probe_device_of
 from ..core.model import Device, Process
 from ..core.observed import batch_and_sequence
 from ..errors import UsageError
@@ -64,7 +64,11 @@ def _room(frame: Frame) -> tuple[Gpu, int, str]:
         device = next(iter(devices), None)
     total = device.memory.total_bytes if device else None
     if device is None or not total:
-        return find_gpu(_GPU), 0, f" on an {_GPU}, as there is no GPU here" if not devices else ""
+        return (
+            find_gpu(_GPU),
+            0,
+            f" on an RTX {_GPU}, as there is no GPU here" if not devices else "",
+        )
     used = min(device.memory.used_bytes or 0, total - 1)
     return Gpu(device.name, total - used, _capability(device)), used, f" on GPU {device.index}"
 
@@ -86,9 +90,3 @@ def others_bytes(frame: Frame, process: Process, torch_device: str, workload: Wo
         if is_it and device.memory.total_bytes and workload.device is not None:
             return max(device.memory.total_bytes - workload.device.total_bytes, 0)
     return 0
-
-
-def outside_bytes(process: Process, torch_device: str) -> int | None:
-    """What a process really has outside the allocator; None where it is not known."""
-    breakdown = breakdown_of(process, torch_device)
-    return None if breakdown is None else breakdown.outside_allocator_bytes
