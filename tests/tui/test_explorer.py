@@ -269,6 +269,23 @@ async def test_q_leaves(explorer, key):
         assert not seen.app.is_running or seen.app._exit
 
 
+async def test_the_waterfall_has_the_help_too(explorer):
+    async with explorer(size=(100, 40)) as seen:
+        await seen.press("enter", "question_mark")
+        assert "swap the axes" in seen.text
+        await seen.press("question_mark")
+        assert "Waterfall" in seen.text
+        await seen.press("escape")
+        assert seen.app.screen is seen.explorer
+
+
+@pytest.mark.parametrize("width", [80, 160])
+async def test_the_footer_says_what_leads_on_and_back(explorer, width):
+    async with explorer(size=(width, 24)) as seen:
+        for words in ("e what-if here", "? help", "esc back"):
+            assert words in seen.lines[-1]
+
+
 @pytest.mark.parametrize("key", ["question_mark", "f1"])
 async def test_help_names_every_key_and_mark(explorer, key):
     async with explorer(size=(100, 40)) as seen:

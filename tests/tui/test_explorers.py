@@ -159,6 +159,7 @@ async def test_of_a_fitted_line_the_batch_is_explored(open_app, key, size):
         assert "gpt2" not in screen.text
         name = screen.app.frame.process.probe.models[0].class_name
         assert f"batch explorer {name} · pid 4101 cuda:0 on" in screen.lines[0]
+        assert "likely" in screen.words
         assert "fitted -27 to +70 %" in screen.words
         assert ("no what-if: its model cannot be rebuilt here" in screen.words) == (key == "e")
         # 1 GiB lasts, 2 GiB a sample, 1 GiB is outside the allocator.
@@ -176,7 +177,7 @@ async def test_of_a_fitted_line_the_batch_is_explored(open_app, key, size):
         await screen.press("v")
         assert "other sequences are not known" in screen.words
         await screen.press("enter")
-        assert "phases are not known" in screen.words
+        assert "only the peak is known, not the phases" in screen.words
         await screen.press("escape", "end")
         assert "more than there is" in screen.words
         await screen.press("space", "space", "escape")

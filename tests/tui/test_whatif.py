@@ -262,6 +262,34 @@ async def test_enter_applies_advice_and_u_takes_it_back(whatif, size):
         assert "undone: checkpointing full → none" in screen.words
 
 
+async def test_advice_that_no_control_shows_is_undone_by_name(whatif):
+    async with whatif(dataclasses.replace(START, batch=48)) as screen:
+        advice = screen.exploration.estimate.advice
+        place = next(n for n, one in enumerate(advice) if "--chunked-loss" in one.options)
+        await screen.press("tab", *["down"] * place, "enter")
+        assert screen.workload.chunked_loss
+        await screen.press("u")
+        assert not screen.workload.chunked_loss
+        assert f"undone: {advice[place].change}" in screen.words
+
+
+async def test_one_cursor_shows_where_the_keys_go(whatif):
+    async with whatif() as screen:
+
+        def marked():
+            return [y for y, line in enumerate(screen.lines) if line.startswith("▌")]
+
+        controls = screen.app.screen.query_one(Controls).region
+        assert len(marked()) == 1
+        assert marked()[0] < controls.bottom
+        await screen.press("tab")
+        await screen.until(lambda: marked() and marked()[0] >= controls.bottom)
+        assert len(marked()) == 1
+        await screen.press("tab")
+        await screen.until(lambda: marked() and marked()[0] < controls.bottom)
+        assert len(marked()) == 1
+
+
 async def test_advice_that_makes_it_fit_is_marked(whatif):
     async with whatif(dataclasses.replace(START, batch=48)) as screen:
         marked = [line for line in screen.lines if " ✓ " in line]

@@ -24,8 +24,9 @@ def each_words(workload: Workload, sequence: int | None = None) -> str:
     """What a sample is: "2,048 tokens", "1 image"."""
     if is_image_model(workload.model.config or {}):
         return "1 image"
-    if workload.model.config is None and workload.model.entry is None and workload.sequence == 1:
-        return "1 sample"  # of a model that is known by its name alone
+    if workload.model.config is None and workload.model.entry is None:
+        # A model that is known by its name alone: what its inputs are is not.
+        return "1 sample" if workload.sequence == 1 else f"samples of {workload.sequence:,}"
     return f"{workload.sequence if sequence is None else sequence:,} tokens"
 
 
@@ -52,6 +53,8 @@ def sure_words(sweep: Sweep) -> str:
         return "no batch fits, not even 1"
     if sweep.largest >= MOST_BATCH:
         return "at least: no larger one was tried"
+    if sweep.predictor.at(1).method == "fitted":
+        return f"likely {sweep.safe}" if sweep.safe else ""
     if sweep.safe == sweep.largest:
         return "surely"
     return f"surely {sweep.safe}" if sweep.safe else "none for sure"

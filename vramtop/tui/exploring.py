@@ -79,7 +79,10 @@ class Exploring:
             self._callbacks.remove(callback)
 
     def change(self, workload: Workload, by: str = "") -> None:
-        """Ask about another workload; changes by the same control are undone together."""
+        """Ask about another workload; changes by the same control are undone together.
+
+        ``by``: a control's name, or the words of a piece of advice.
+        """
         before = self.exploration.workload
         if workload == before:
             return
@@ -87,13 +90,13 @@ class Exploring:
             self._before = [*self._before[-_MOST_UNDO:], (before, by)]
         self._ask(workload)
 
-    def undo(self) -> bool:
-        """Back to before the last change; False where there is none."""
+    def undo(self) -> str | None:
+        """Back to before the last change; what that was by, None where there is none."""
         if not self._before:
-            return False
-        workload, _ = self._before.pop()
+            return None
+        workload, by = self._before.pop()
         self._ask(workload)
-        return True
+        return by
 
     def begin(
         self,

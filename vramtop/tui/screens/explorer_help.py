@@ -21,7 +21,7 @@ _TEXTS: Final = (
     ("v tab", "the map of batch and sequence, or the curve"),
     ("x", "swap the axes of the map"),
     ("enter", "the waterfall of the point: its phases, its totals, what the peak is made of"),
-    ("e", "to what-if with this point"),
+    ("e", "what-if with the batch and the tokens of this point; u there undoes it"),
     ("esc b", "back"),
     ("q", "leave vramtop"),
     ("", ""),

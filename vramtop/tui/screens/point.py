@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from textwrap import wrap
-from typing import Final
+from typing import ClassVar, Final
 
+from textual.binding import Binding, BindingType
 from textual.strip import Strip
 
 from ...core.fleet import Fleet
@@ -23,10 +24,19 @@ class PointScreen(OverlayScreen):
     """The waterfall of any configuration, whether it runs or not."""
 
     TITLE_TEXT = "Waterfall"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key, "help", show=False) for key in ("question_mark", "f1")
+    ]
 
     def __init__(self, picture: Picture) -> None:
         super().__init__(Frame(Fleet(), View(), picture.ink))
         self._picture = picture
+
+    def action_help(self) -> None:
+        """The explorer's keys and marks."""
+        from .explorer_help import ExplorerHelp
+
+        self.app.push_screen(ExplorerHelp(self._picture.ink))
 
     def lines(self, frame: Frame, width: int) -> list[Strip]:
         """The point, its totals, the phases of a step, what the peak is made of."""
@@ -43,7 +53,7 @@ class PointScreen(OverlayScreen):
             blank,
             *phase_lines(picture, width),
             *(line([(f" {t}", ink("text"))], width, ink("text")) for t in wrap(peak, width - 2)),
-            line([(f" {_NOTE}", ink("dim"))], width, ink("dim")),
+            *([line([(f" {_NOTE}", ink("dim"))], width, ink("dim"))] if footprint.phases else []),
             blank,
             *total_lines(picture, width),
             blank,

@@ -296,10 +296,13 @@ class WhatIfScreen(ModalScreen[None]):
     def action_undo(self) -> None:
         """Undo the last change."""
         before = self._exploring.exploration.workload
-        if self._exploring.undo():
-            self._say(f"undone: {_changes(before, self._exploring.exploration.workload)}")
-        else:
+        by = self._exploring.undo()
+        if by is None:
             self._say("nothing to undo")
+        else:
+            # Of some advice there is no control.
+            changes = _changes(before, self._exploring.exploration.workload)
+            self._say(f"undone: {changes or by}")
 
     def action_explorer(self) -> None:
         """The batch explorer of this workload."""
@@ -347,7 +350,7 @@ class WhatIfScreen(ModalScreen[None]):
     def on_advice_list_taken(self, message: AdviceList.Taken) -> None:
         """Apply a piece of advice."""
         advice, workload = message.advice, self._exploring.exploration.workload
-        self._exploring.change(apply_advice(workload, advice.options))
+        self._exploring.change(apply_advice(workload, advice.options), by=advice.change)
         saves = format_bytes(advice.saves_bytes)
         self._say(f"{advice.change}: saves {saves} of what is allocated; u undoes it")
 

@@ -89,12 +89,9 @@ class AdviceList(Canvas, can_focus=True):
         """Paint for the new size."""
         self._paint()
 
-    def on_focus(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
         """The title says where the keys go."""
-        self._paint()
-
-    def on_blur(self) -> None:
-        """The title says where the keys go."""
+        super().watch_has_focus(has_focus)
         self._paint()
 
     def _paint(self) -> None:

@@ -257,12 +257,9 @@ class Controls(Canvas, can_focus=True):
         """Paint for the new size."""
         self._paint()
 
-    def on_focus(self) -> None:
-        """The cursor is strong where the keys go."""
-        self._paint()
-
-    def on_blur(self) -> None:
-        """A number that is being typed is done."""
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """The cursor is where the keys go; when they leave a number that is being typed is done."""
+        super().watch_has_focus(has_focus)
         self._end_typing()
         self._paint()
 
@@ -289,8 +286,8 @@ class Controls(Canvas, can_focus=True):
         self.paint(strips[self._top : self._top + height])
 
     def _line(self, row: _Row, is_chosen: bool, width: int, ink: Ink) -> Strip:
-        on = "selected" if is_chosen and self.has_focus else "background"
-        mark = "▌ " if is_chosen else "  "
+        has_cursor = is_chosen and self.has_focus
+        on, mark = ("selected", "▌ ") if has_cursor else ("background", "  ")
         pieces: list[Piece] = [
             (mark, ink("accent", on)),
             (fit(row.control.label, _LABEL), ink("text" if is_chosen else "dim", on)),

@@ -17,16 +17,17 @@ from ..paint import Piece, line, printable
 from ..theme import Ink
 from .canvas import Canvas
 
+# Up to "back" 80 columns have room.
 _KEYS: Final = (
     ("←→", "batch", "batch(1)"),
-    ("↑↓", "tokens", "sequence(1)"),
     ("space", "animate", "play"),
     ("v", "map", "turn"),
-    ("x", "axes", "swap"),
-    ("enter", "waterfall", "waterfall"),
-    ("e", "what-if", "apply"),
+    ("enter", "detail", "waterfall"),
+    ("e", "what-if here", "apply"),
     ("?", "help", "help"),
     ("esc", "back", "leave"),
+    ("↑↓", "tokens", "sequence(1)"),
+    ("x", "axes", "swap"),
 )
 
 

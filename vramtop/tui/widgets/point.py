@@ -127,7 +127,7 @@ def phase_lines(picture: Picture, width: int) -> list[Strip]:
     """The phases of a step on one scale: what is left after each, its peak beyond."""
     ink, footprint, scene = picture.ink, picture.footprint, picture.scene
     if not footprint.phases:
-        said = " phases are not known: a line through peaks tells of the peak alone"
+        said = " only the peak is known, not the phases of a step"
         return [line([(fit(said, width), ink("dim"))], width, ink("dim"))]
     top = max(phase.peak_bytes for phase in footprint.phases)
     room = width - _NAME - 2 * _SIZE - 2

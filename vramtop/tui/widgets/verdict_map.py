@@ -92,7 +92,8 @@ def _lines(picture: Picture, grid: Grid, width: int, most: int) -> list[Strip]:
     if not swapped:
         at, now = at[::-1], now[::-1]
     order = range(len(names)) if swapped else range(len(names) - 1, -1, -1)
-    corner = "batch" if swapped else "tokens"
+    of_tokens = "length" if picture.exploration.is_fitted else "tokens"
+    corner = "batch" if swapped else of_tokens
     lines = [_title(picture, home, width), _heads(picture, heads, at[1], corner, width)]
     tall = _tall(len(names), most)
     for index in list(order)[:most]:
@@ -167,7 +168,8 @@ def _legend(picture: Picture, width: int) -> Strip:
     pieces: list[Piece] = [(" " * _LABEL, ink("dim"))]
     for verdict, word in words.items():
         pieces += [(f"{GLYPHS[verdict]} {word}  ", ink(VERDICT_TONES[verdict]))]
-    pieces.append(("[ ] cursor  ◆ asked", ink("dim")))
+    word = "now" if picture.exploration.live else "asked"
+    pieces.append((f"[ ] cursor  ◆ {word}", ink("dim")))
     return line(pieces, width, ink("dim"))
 
 
