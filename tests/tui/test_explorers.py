@@ -43,10 +43,9 @@ def rebuilt(workload=REBUILT):
     return Prediction(expecting=SimpleNamespace(workload=workload))
 
 
-def line_of():
-    """1 GiB that lasts, and 2 GiB for each sample; known from two batches."""
-    peaks = [ObservedPeak(batch, 256, (1 + 2 * batch) * GIB, batch) for batch in (2, 4)]
-    line = fit([(seen.batch, seen.peak_bytes) for seen in peaks], GIB)
+def line_of(each_bytes=2 * GIB):
+    """1 GiB that lasts, and so much for each sample; known from two batches."""
+    line = fit([(batch, GIB + each_bytes * batch) for batch in (2, 4)], GIB)
     predictor = FittedPredictor({"parameter": GIB}, line, 1.0, GIB)
     return Prediction(expecting=SimpleNamespace(workload=None, predictor=predictor))
 
@@ -182,6 +181,21 @@ async def test_of_a_fitted_line_the_batch_is_explored(open_app, key, size):
         assert "more than there is" in screen.words
         await screen.press("space", "space", "escape")
         assert screen.app._exploring is None
+
+
+async def test_a_newer_line_is_taken_and_the_cursor_stays(open_app):
+    async with open_app() as screen:
+        predict = with_predictions(screen)
+        predict.prediction = line_of()
+        await screen.press("b", "home", "right")
+        exploring = screen.app._exploring
+        before = exploring.exploration.estimate.max_micro_batch
+        await screen.step()
+        assert exploring.exploration.predictor is predict.prediction.expecting.predictor
+        predict.prediction = line_of(each_bytes=4 * GIB)
+        await screen.step()
+        assert exploring.exploration.estimate.max_micro_batch == before // 2
+        assert " batch 2 × " in screen.text
 
 
 async def test_a_line_that_comes_while_what_if_is_open_is_told_of(open_app):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..core.breakdowns import outside_bytes
 from ..core.fleet import ProcessKey
+from ..core.model import Process
 from .frame import Frame, View
 from .navigation import Navigation
 
@@ -102,10 +103,13 @@ class Explorers(Navigation):
         key, torch_device = self._followed
         process = frame.fleet.process(key)
         observed = frame.fleet.observed.get((key, torch_device), ())
+        is_gone = process is None or process.state == "gone"
         if self._is_rebuilt:
             exploring.observe(observed)
+            if process is not None and not is_gone and exploring.exploration.is_fitted:
+                self._refit(exploring, frame, process, torch_device)
             return
-        if process is None or process.state == "gone":
+        if process is None or is_gone:
             self._stand_in(exploring, f"this is {MODEL}: process {key[0]} has ended")
             self._followed = None
             return
@@ -138,6 +142,15 @@ class Explorers(Navigation):
             self._stand_in(exploring, f"this is {MODEL}, not {who}: {why}")
         else:
             exploring.say(f"this is {MODEL} while {who} is rebuilt: {prediction.progress}")
+
+    def _refit(
+        self, exploring: Exploring, frame: Frame, process: Process, torch_device: str
+    ) -> None:
+        """Take the newer line, once more peaks were seen."""
+        prediction = frame.predict(process, torch_device, frame.fleet) if frame.predict else None
+        expecting = prediction.expecting if prediction else None
+        if expecting is not None and expecting.workload is None:
+            exploring.refit(expecting.predictor)
 
     def _stand_in(self, exploring: Exploring, why: str) -> None:
         """Explore the small model, at least until the process can be."""

@@ -127,6 +127,12 @@ class Exploring:
         self._is_started = True
         self._ask(workload)
 
+    def refit(self, fitted: Predictor) -> None:
+        """Take a newer line of the process that was begun with."""
+        if fitted is not self._fitted:
+            self._fitted = fitted
+            self._ask(self.exploration.workload)
+
     def observe(self, observed: Sequence[ObservedPeak]) -> None:
         """Show these peaks of the live process."""
         if tuple(observed) != self.exploration.observed:
