@@ -19,11 +19,11 @@ class Call:
 
     def __init__(self, torch: Any, root: Any, args: Any, kwargs: Any) -> None:
         self._torch = torch
-        self._device_type = _device_type(root)
         self.tensors: list[tuple[str, list[int]]] = []
         """Name and shape of each tensor that it was given."""
-        if torch._C._get_tracing_state() is None:  # else sizes are traced, and warned of
-            with torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
+        with torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
+            self._device_type = _device_type(root)
+            if torch._C._get_tracing_state() is None:  # else sizes are traced, and warned of
                 self.tensors = list(_tensors(torch, args, kwargs))[:_MAX_TENSORS]
         self.training = vars(root).get("training")
         self.attention = attention(config_of(base(unwrapped(root))))
