@@ -14,6 +14,7 @@ from vramtop.estimator.live.job import rebuild
 from vramtop.estimator.live.steps import steady_step
 from vramtop.predict import silent, traced
 
+# The double needs a compiler and a CPU build of torch; why_not says which is missing.
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 

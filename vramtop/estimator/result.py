@@ -6,7 +6,7 @@ actual can stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -42,6 +42,19 @@ class PhaseUse:
     """load, forward, backward, step, zero_grad; inference: load, forward (the prompt), generate."""
     after_bytes: int
     peak_bytes: int
+
+
+def fold_phases(runs: Iterable[tuple[str, int, int]]) -> tuple[PhaseUse, ...]:
+    """Runs of phases (name, bytes after, peak bytes) by name, in the order of the first of each.
+
+    What is left after the last run of a phase, and the most in any.
+    """
+    after: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for name, after_bytes, peak_bytes in runs:
+        after[name] = after_bytes
+        most[name] = max(most.get(name, 0), peak_bytes)
+    return tuple(PhaseUse(name, after[name], most[name]) for name in after)
 
 
 @dataclass(frozen=True, slots=True)

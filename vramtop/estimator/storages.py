@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from .envelope import Envelope
-from .result import ALLOCATED_COMPONENTS, Footprint, PhaseUse
+from .result import ALLOCATED_COMPONENTS, Footprint, fold_phases
 from .timeline import Timeline
-from .walk import Walk, storage_bytes, walk
+from .walk import storage_bytes, walk
 
 PROCESS_BYTES: Final = 360 << 20
 """RSS of a process that has trained one step of a tiny GPT-2 (torch 2.13's CPU build, transformers
@@ -61,7 +61,9 @@ class StoragePredictor:
         return Footprint(
             method="trace",
             components=components,
-            phases=_phases(done),
+            phases=fold_phases(
+                (run.name, sum(run.after.values()), run.peak_bytes) for run in done.phases
+            ),
             peak_allocated_bytes=done.peak_bytes,
             peak_reserved_bytes=done.peak_bytes,
             process_bytes=done.peak_bytes + self._outside_bytes,
@@ -70,13 +72,3 @@ class StoragePredictor:
             peak_step=done.peak_step or None,
             notes=timeline.notes,
         )
-
-
-def _phases(done: Walk) -> tuple[PhaseUse, ...]:
-    """Phases by name in order: what is left after the last of each, the most in any."""
-    after: dict[str, int] = {}
-    most: dict[str, int] = {}
-    for phase in done.phases:
-        after[phase.name] = sum(phase.after.values())
-        most[phase.name] = max(most.get(phase.name, 0), phase.peak_bytes)
-    return tuple(PhaseUse(name, after[name], most[name]) for name in after)

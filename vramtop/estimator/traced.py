@@ -9,7 +9,7 @@ from .components.context import context_bytes, cublas_workspace_bytes
 from .envelope import Envelope
 from .replay import Replay
 from .replay import replay as replay_timeline
-from .result import ALLOCATED_COMPONENTS, Footprint, PhaseUse
+from .result import ALLOCATED_COMPONENTS, Footprint, fold_phases
 from .timeline import Timeline
 from .workload import AllocatorConfig, Workload
 
@@ -100,7 +100,11 @@ class TracedPredictor:
         return Footprint(
             method="trace",
             components=components,
-            phases=_phases(done),
+            phases=fold_phases(
+                (run.name, run.after_bytes, run.peak_bytes)
+                for run in done.phases
+                if run.name not in ("other", "end")
+            ),
             peak_allocated_bytes=done.peak_allocated_bytes,
             peak_reserved_bytes=done.peak_reserved_bytes,
             process_bytes=done.peak_reserved_bytes + self._context_bytes,
@@ -109,15 +113,3 @@ class TracedPredictor:
             peak_step=done.peak_step or None,
             notes=timeline.notes,
         )
-
-
-def _phases(done: Replay) -> tuple[PhaseUse, ...]:
-    """Phases by name in order: what is left after the last of each, the most in any."""
-    after: dict[str, int] = {}
-    most: dict[str, int] = {}
-    for phase in done.phases:
-        if phase.name in ("other", "end"):
-            continue
-        after[phase.name] = phase.after_bytes
-        most[phase.name] = max(most.get(phase.name, 0), phase.peak_bytes)
-    return tuple(PhaseUse(name, after[name], most[name]) for name in after)

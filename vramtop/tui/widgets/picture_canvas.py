@@ -20,7 +20,7 @@ class PictureCanvas(Canvas):
 
     def draw(self, picture: Picture) -> None:
         """Paint the lines of a picture for the present size."""
-        raise NotImplementedError
+        raise NotImplementedError  # each part of the explorer has its own
 
     def on_resize(self) -> None:
         """Draw for the new size, which is the first one where it was hidden."""
