@@ -4,7 +4,10 @@
     ├── UsageError              exit 2   the command line asks for something impossible
     ├── BackendUnavailable      exit 3   the requested backend has nothing to show
     ├── ProtocolError           exit 1   a peer sent what the wire protocol does not allow
-    └── RendezvousRefused       exit 1   the socket directory is not safely ours
+    ├── RendezvousRefused       exit 1   the socket directory is not safely ours
+    ├── AttachRefused           exit 1   nothing was touched: this process cannot be attached to
+    ├── AttachFailed            exit 1   it was tried and given up; the process runs on
+    └── FileUnreadable          exit 1   a recording or post-mortem is none, or of another version
 
 Loaded inside training processes too, so it stays importable on Python 3.9.
 """
@@ -43,3 +46,15 @@ class ProtocolError(VramtopError):
 
 class RendezvousRefused(VramtopError):
     """The rendezvous directory is not safely ours (a link, a foreign owner, open permissions)."""
+
+
+class AttachRefused(VramtopError):
+    """The probe cannot be put into this process; the message says why and what to do instead."""
+
+
+class AttachFailed(VramtopError):
+    """The probe was not heard from; the process runs on as before."""
+
+
+class FileUnreadable(VramtopError):
+    """A file is not what it should be, or was written by another version."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .failure import Failure
 from .memory import Breakdown, Detail, SegmentMap, Stage
 
 BackendName = Literal["nvml", "host"]
@@ -18,6 +19,8 @@ process may not look at it (another pid namespace, hidepid)."""
 ProbeLink = Literal["streaming", "waiting", "stale", "gone", "none"]
 """``waiting``: connected, torch not imported yet or nothing published. ``stale``: connected but
 silent for several periods. ``gone``: the socket closed; the values are the last ones."""
+Ended = Literal["exit", "detached", "lost"]
+"""Why a probe is gone: its process ended in order, it was detached, or neither was said."""
 DetailState = Literal["ready", "pending", "off"]
 """Whether a step has been sampled in detail; ``off``: none will be."""
 
@@ -210,6 +213,14 @@ class Probe:
     """None where the probe does not say."""
     problem: str | None = None
     """What the probe could not do, in its own words."""
+    group: str | None = None
+    """Names the job whose rank this is, the same for all its ranks on all hosts; None: no rank."""
+    failure: Failure | None = None
+    """The last allocation that failed, or how the process was lost."""
+    caught_ooms: int = 0
+    """Failed allocations after which the program went on."""
+    ended: Ended | None = None
+    """Of a probe that is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ Probe to viewer, after the subscription::
                  ...]}
 
     {"type": "job", "torch": "2.13.0"|null, "cuda": "12.8"|null,
-     "rank": 0|null, "local_rank": 0|null, "world_size": 8|null,
+     "rank": 0|null, "local_rank": 0|null, "world_size": 8|null, "group": "host:29500"|null,
      "models": [{"class": "GPT2LMHeadModel", "parameters": 1, "trainable_parameters": 1,
                  "parameters_by_dtype": {"float32": 1}, "trainable_by_dtype": {"float32": 1},
                  "tensors": 148, "trainable_tensors": 148,
@@ -63,6 +63,19 @@ Probe to viewer, after the subscription::
 
     {"type": "problem", "message": "..."}     a fault inside the probe; the named part is off
 
+    {"type": "oom", "device": "cuda:0", "at": 1.7e9, "step": 12|null,      whenever an allocation
+     "phase": "backward"|null, "module": "h.0.mlp"|null,                   has failed, and again
+     "module_source": "exact"|"nearest"|"last_peak"|null,                  when it is known
+     "requested_bytes": 1|null, "free_bytes": 1|null,                      whether the program
+     "total_bytes": 1|null, "message": "..."|null, "caught": true|null,    went on
+     "caught_ooms": 0, "file": "/path"|null}
+
+    {"type": "bye", "why": "exit"|"detached"}     the last line of a probe that ends in order
+
+Viewer to probe, instead of a subscription or after it::
+
+    {"type": "detach", "protocol": 1}         take the hooks out, say bye, end the thread
+
 BREAKDOWN has the keys of ``BREAKDOWN_FIELDS``, each with ``_bytes``; those after
 ``optimizer_state`` are null where unknown (``cached`` and ``fragmentation`` always on the device
 ``cpu``, which has no allocator to ask) and may be left out. The fields of ``PART_FIELDS`` are
@@ -75,10 +88,11 @@ the whole is counted, of a FullyShardedDataParallel the local shard. ``state_by_
 tensors of one element. ``arguments`` are the names of the tensors in ``batch_shapes``: "0" is a
 positional one, "0.input_ids" and "features.1" are members of a container. ``class`` and
 ``hf_config`` are those of the model that adapters were put into, ``targets`` the last parts of the
-names of its modules. ``boundary`` is the phase that had ended last when the rows of ``breakdown``
-were told apart, by the names of the phases in ``detail``; null while that is not known. ``step``
-is the largest step count over the optimizers (one optimizer per parameter is one step), null
-before any.
+names of its modules. ``torch`` is null while a probe that was attached waits for torch to be
+imported. ``group`` names the job of a rank. ``boundary`` is the phase that had ended last when the
+rows of ``breakdown`` were told apart, by the names of the phases in ``detail``; null while that is
+not known. ``step`` is the largest step count over the optimizers (one optimizer per parameter is
+one step), null before any.
 """
 
 from __future__ import annotations
