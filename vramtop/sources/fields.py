@@ -20,14 +20,14 @@ _MAX_TIME_S = 1e11
 T = TypeVar("T")
 
 
-def text(message: dict[str, Any], name: str) -> str | None:
+def text(message: dict[str, Any], name: str, limit: int = MAX_TEXT) -> str | None:
     """A string, cut to a length that a screen can show, control characters removed."""
     value = message.get(name)
     if value is None:
         return None
     if not isinstance(value, str):
         raise ProtocolError(f"{name} is not a string")
-    return "".join(c for c in value[:MAX_TEXT] if c.isprintable())
+    return "".join(c for c in value[:limit] if c.isprintable())
 
 
 def integer(message: dict[str, Any], name: str) -> int | None:

@@ -11,12 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..core.memory import Detail, SegmentMap, Stage
-from ..core.model import HistoryPoint, Probe, ProbeDevice, Problem
+from ..core.model import Probe, Problem
 from ..errors import ProtocolError, RendezvousRefused
 from ..protocol import PROTOCOL_VERSION, rendezvous
 from ..protocol.framing import LineReader, encode
-from . import decode, decode_job, fields
+from .told import Told
 
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 _RECEIVE_BYTES = 1 << 18
@@ -37,21 +36,15 @@ class _Connection:
     path: Path
     socket: socket.socket
     pid: int
-    probe: Probe = field(default_factory=lambda: Probe(state="waiting"))
+    told: Told = field(default_factory=Told)
     reader: LineReader = field(default_factory=LineReader)
     heard_at: float = 0.0
-    history: dict[str, list[HistoryPoint]] = field(default_factory=dict)
-    has_sample: bool = False
-    # What comes beside the samples, by torch device.
-    details: dict[str, Detail] = field(default_factory=dict)
-    segments: dict[str, SegmentMap] = field(default_factory=dict)
-    stages: dict[str, tuple[Stage, ...]] = field(default_factory=dict)
 
     @property
     def waits_for_detail(self) -> bool:
         """A step is still to be sampled in detail, or its figures are not in a sample yet."""
-        detail = self.probe.detail
-        return detail == "pending" or (detail == "ready" and not self.details)
+        detail = self.told.probe.detail
+        return detail == "pending" or (detail == "ready" and not self.told.details)
 
 
 class ProbeClients:
@@ -82,8 +75,9 @@ class ProbeClients:
         probes = {pid: probe for pid, (_, probe) in self._gone.items()}
         for connection in self._open.values():
             probes[connection.pid] = self._state_of(connection, now)
-            if connection.probe.problem:
-                self._problems.append(Problem(f"probe {connection.pid}", connection.probe.problem))
+            problem = connection.told.probe.problem
+            if problem:
+                self._problems.append(Problem(f"probe {connection.pid}", problem))
         self._problems.extend(problem for _, problem in self._banned.values())
         return probes, tuple(self._problems)
 
@@ -97,7 +91,7 @@ class ProbeClients:
         self._connect_new(started)
         while True:
             waited_s = time.monotonic() - started
-            missing = [c for c in self._open.values() if not c.has_sample]
+            missing = [c for c in self._open.values() if not c.told.has_sample]
             left = timeout_s - waited_s
             if not missing or left <= 0:
                 missing = [c for c in self._open.values() if c.waits_for_detail]
@@ -185,7 +179,7 @@ class ProbeClients:
                     return
                 received += len(data)
                 for message in connection.reader.feed(data):
-                    _take(connection, message)
+                    connection.told.take(message)
                 connection.heard_at = time.monotonic()
         except BlockingIOError:
             return
@@ -201,21 +195,21 @@ class ProbeClients:
     def _close(self, connection: _Connection) -> None:
         connection.socket.close()
         if self._open.pop(connection.path, None) is not None:
-            last = replace(connection.probe, state="gone", steps_per_s=None, history=None)
+            last = replace(connection.told.probe, state="gone", steps_per_s=None, history=None)
             self._gone[connection.pid] = (time.monotonic(), last)
 
     def _state_of(self, connection: _Connection, now: float) -> Probe:
         silent_s = now - connection.heard_at
-        if not connection.probe.devices:
-            state = connection.probe  # it listens; nothing has been counted yet
+        if not connection.told.probe.devices:
+            state = connection.told.probe  # it listens; nothing has been counted yet
         elif silent_s > max(_STALE_PERIODS * self._period_s, _STALE_MIN_S):
-            state = replace(connection.probe, state="stale")
+            state = replace(connection.told.probe, state="stale")
         else:
-            state = replace(connection.probe, state="streaming")
-        if connection.history and connection.has_sample:
+            state = replace(connection.told.probe, state="streaming")
+        if connection.told.history and connection.told.has_sample:
             # Given once: whoever shows it keeps it.
-            history = {d: tuple(points) for d, points in connection.history.items()}
-            connection.history = {}
+            history = {d: tuple(points) for d, points in connection.told.history.items()}
+            connection.told.history = {}
             return replace(state, history=history)
         return state
 
@@ -225,72 +219,3 @@ def _remove_stale(path: Path) -> None:
     with suppress(OSError):
         if time.time() - path.lstat().st_mtime > _STARTING_S:
             path.unlink()
-
-
-def _take(connection: _Connection, message: dict[str, object]) -> None:
-    """Take in one message of a probe; unknown types are a newer probe's business."""
-    probe, kind = connection.probe, message["type"]
-    if kind == "sample":
-        connection.has_sample = True
-        connection.probe = replace(
-            probe,
-            at=fields.moment(message),
-            step=fields.integer(message, "step"),
-            steps_per_s=fields.number(message, "steps_per_s"),
-            overhead_percent=fields.number(message, "overhead_percent"),
-            dropped_samples=fields.integer(message, "dropped") or 0,
-            devices=_joined(connection, decode.devices(message)),
-            detail=decode.detail_state(message),
-        )
-    elif kind == "job":
-        connection.probe = replace(
-            probe,
-            torch=fields.text(message, "torch"),
-            cuda=fields.text(message, "cuda"),
-            rank=fields.integer(message, "rank"),
-            local_rank=fields.integer(message, "local_rank"),
-            world_size=fields.integer(message, "world_size"),
-            models=decode_job.models(message),
-            optimizers=decode_job.optimizers(message),
-        )
-    elif kind == "history":
-        device, points = decode.history(message)
-        kept = connection.history.setdefault(device, [])
-        kept.extend(points[: max(0, decode.MAX_HISTORY_POINTS - len(kept))])
-    elif kind in {"detail", "segments", "stages"}:
-        _take_beside(connection, kind, message)
-    elif kind == "hello":
-        if message.get("protocol") != PROTOCOL_VERSION:
-            raise ProtocolError(f"it speaks protocol {message.get('protocol')!r}")
-        connection.probe = replace(probe, python=fields.text(message, "python"))
-    elif kind == "problem":
-        connection.probe = replace(probe, problem=fields.text(message, "message"))
-
-
-def _take_beside(connection: _Connection, kind: str, message: dict[str, object]) -> None:
-    """What comes beside the samples: it may name a device before a sample does."""
-    if kind == "detail":
-        device, detail = decode.detail(message)
-        connection.details[device] = detail
-    elif kind == "segments":
-        device, segments = decode.segments(message)
-        connection.segments[device] = segments
-    else:
-        connection.stages = decode.stages(message)
-    if len({*connection.details, *connection.segments}) > decode.MAX_DEVICES:
-        raise ProtocolError(f"it tells of more than {decode.MAX_DEVICES} devices")
-    probe = connection.probe
-    connection.probe = replace(probe, devices=_joined(connection, probe.devices))
-
-
-def _joined(connection: _Connection, devices: tuple[ProbeDevice, ...]) -> tuple[ProbeDevice, ...]:
-    """The devices of a sample with all that has been told of them beside it."""
-    return tuple(
-        replace(
-            device,
-            detail=connection.details.get(device.device),
-            segments=connection.segments.get(device.device),
-            stages=connection.stages.get(device.device, ()),
-        )
-        for device in devices
-    )
