@@ -272,3 +272,23 @@ class Snapshot:
     processes: tuple[Process, ...]
     problems: tuple[Problem, ...] = ()
     period_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PostMortem:
+    """What was known of one process when an allocation failed or it was lost."""
+
+    snapshot: Snapshot
+    """That one process, its past in ``Probe.history``; the devices and the host as far as known."""
+    failure: Failure
+    written_at: float
+    written_by: Literal["probe", "viewer"]
+    traceback: str | None = None
+    """Of the exception that nobody caught."""
+    prediction: dict[str, Any] | None = None
+    """As in ``vramtop --once --json``; None where no viewer knew one."""
+
+    @property
+    def process(self) -> Process:
+        """The process that it is about."""
+        return self.snapshot.processes[0]

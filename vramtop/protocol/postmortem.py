@@ -8,9 +8,20 @@ Written by the probe inside the process, or by a viewer from what it had heard; 
      "traceback": "..."|null,    of the exception that nobody caught
      "messages": [...],          hello, job, history (the last minute), detail, segments, stages,
                                  sample, as a viewer would have been sent them
-     "host": {...}|null, "prediction": {...}|null}       only a viewer knows these
+     "rss_bytes": 1|null,        of the process, when the last sample was taken
+     "host": HOST|null, "prediction": {...}|null}       only a viewer knows these
 
-Bounded by ``MAX_FILE_BYTES``: segments go first, then the history, then modules.
+HOST is the machine as of the viewer's last reading, with the devices that the process was on::
+
+    {"hostname": "node1", "ram_total_bytes": 1|null, "ram_used_bytes": 1|null,
+     "cpu_percent": 9.5|null, "driver_version": "..."|null, "cuda_driver_version": "..."|null,
+     "devices": [{"index": 0, "uuid": "GPU-...", "name": "...", "backend": "nvml"|"host",
+                  "total_bytes": 1|null, "used_bytes": 1|null, "free_bytes": 1|null,
+                  "driver_reserved_bytes": 1|null,
+                  "process_bytes": 1|null, "kind": "C"}]}      what the process held there
+
+Named ``<pid>-<start ticks>-<n>`` + ``SUFFIX``, beside the process's socket. Bounded by
+``MAX_FILE_BYTES``: segments go first, then the history, then modules.
 """
 
 from __future__ import annotations

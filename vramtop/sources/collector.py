@@ -6,21 +6,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
-from ..core.breakdowns import with_allocator, with_process_figure
-from ..core.memory import Breakdown
 from ..core.model import (
     DeviceUse,
     Host,
     Probe,
-    ProbeDevice,
     Problem,
     Process,
     Snapshot,
 )
 from ..errors import BackendUnavailable
 from .base import DeviceBackend, DeviceReading
+from .figures import with_process_figures
 from .host import HOST_UUID, HostBackend
 from .probes import ProbeClients
 from .procfs import ProcessFacts, ProcessTable
@@ -193,40 +190,7 @@ def _process(
         host_rss_bytes=facts.rss_bytes,
         cpu_percent=facts.cpu_percent,
         container=facts.container,
-        probe=Probe(state="none") if probe is None else _with_process_figures(probe, uses, facts),
+        probe=Probe(state="none")
+        if probe is None
+        else with_process_figures(probe, uses, facts.rss_bytes),
     )
-
-
-def _with_process_figures(probe: Probe, uses: tuple[DeviceUse, ...], facts: ProcessFacts) -> Probe:
-    """Add to every breakdown what only the viewer knows: the driver's figure for the process."""
-    devices = tuple(
-        replace(device, breakdown=_outside(device, device.breakdown, uses, facts))
-        if device.breakdown is not None
-        else device
-        for device in probe.devices
-    )
-    return replace(probe, devices=devices)
-
-
-def _outside(
-    device: ProbeDevice,
-    breakdown: Breakdown,
-    uses: tuple[DeviceUse, ...],
-    facts: ProcessFacts,
-) -> Breakdown:
-    if device.device == "cpu":
-        return with_process_figure(breakdown, facts.rss_bytes, breakdown.tensor_bytes)
-    inside = breakdown.tensor_bytes
-    if device.allocator is not None:
-        breakdown = with_allocator(breakdown, device.allocator)
-        inside = device.allocator.reserved_bytes
-    return with_process_figure(breakdown, _driver_figure(device, uses), inside)
-
-
-def _driver_figure(device: ProbeDevice, uses: tuple[DeviceUse, ...]) -> int | None:
-    for use in uses:
-        if use.uuid == device.uuid:
-            return use.used_bytes
-    if device.uuid is None and len(uses) == 1:
-        return uses[0].used_bytes
-    return None
