@@ -430,3 +430,38 @@ def test_a_recorded_step_has_its_own_batch(viewer):
     for _ in range(2):
         detail = recorded(viewer, train)
         assert detail["batch_shapes"] == [[10 + detail["step"], 8]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "group"),
+    [
+        ({"RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}, "node0:29500"),
+        (
+            {
+                "RANK": "1",
+                "MASTER_ADDR": "node0",
+                "MASTER_PORT": "29500",
+                "TORCHELASTIC_RUN_ID": "none",
+            },
+            "node0:29500",
+        ),
+        (
+            {
+                "RANK": "1",
+                "MASTER_ADDR": "node0",
+                "MASTER_PORT": "29500",
+                "TORCHELASTIC_RUN_ID": "job7",
+            },
+            "node0:29500 job7",
+        ),
+        ({"MASTER_ADDR": "node0", "MASTER_PORT": "29500"}, None),  # no rank of anything
+        ({"RANK": "1"}, None),
+    ],
+)
+def test_ranks_of_one_job_name_the_same_group(variables, group, monkeypatch):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert describe.environment(torch)["group"] == group
+    assert describe.environment(None)["torch"] is None

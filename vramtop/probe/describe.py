@@ -19,15 +19,29 @@ _LABELS = ("id2label", "label2id")
 Job = dict[str, Any]
 
 
-def environment(torch: Any) -> Job:
+def environment(torch: Any | None) -> Job:
     """Versions and the rank as torchrun and its like give it; unknown is None."""
+    rank = _integer("RANK")
     return {
-        "torch": str(torch.__version__),
-        "cuda": getattr(torch.version, "cuda", None),
-        "rank": _integer("RANK"),
+        "torch": None if torch is None else str(torch.__version__),
+        "cuda": None if torch is None else getattr(torch.version, "cuda", None),
+        "rank": rank,
         "local_rank": _integer("LOCAL_RANK"),
         "world_size": _integer("WORLD_SIZE"),
+        "group": None if rank is None else _group(),
     }
+
+
+def _group() -> str | None:
+    """What all ranks of one job have in common: where they meet, and the run's name if it has one.
+
+    Two jobs may meet at one port one after the other; torchrun's run id then tells them apart.
+    """
+    address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
+    if not address or not port:
+        return None
+    run = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return f"{address}:{port}{'' if run == 'none' else f' {run}'}"[:_MAX_TEXT]
 
 
 def model(torch: Any, root: Any, faults: Faults) -> Job:
