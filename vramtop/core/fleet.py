@@ -18,6 +18,8 @@ HistoryKey = tuple[ProcessKey, str]
 
 GONE_KEPT_S: Final = 60.0
 """How long a process that ended stays on the screen, with its history."""
+MAX_FAILED: Final = 8
+"""Of those that failed, or were lost, so many stay for as long as the screen does."""
 MAX_DEVICE_POINTS: Final = 300
 
 _NOTHING: Final = Snapshot(
@@ -117,7 +119,15 @@ def _remembered(process: Process, before: Process | None) -> Process:
         return process
     probe = process.probe
     if probe.state == "gone" and before.probe.devices:  # with the driver's figure beside its own
-        probe = replace(before.probe, state="gone", steps_per_s=None, history=None)
+        probe = replace(
+            before.probe,
+            state="gone",
+            steps_per_s=None,
+            history=None,
+            failure=probe.failure or before.probe.failure,
+            caught_ooms=max(probe.caught_ooms, before.probe.caught_ooms),
+            ended=probe.ended,
+        )
     return replace(
         process,
         started_at=before.started_at,
@@ -196,10 +206,13 @@ def _with_detail(known: Breakdown, now: Breakdown) -> Breakdown:
 
 
 def _gone(fleet: Fleet, snapshot: Snapshot, present: set[ProcessKey]) -> dict[ProcessKey, Gone]:
+    past = [(key, entry) for key, entry in fleet.gone.items() if key not in present]
+    failed = [key for key, entry in past if _has_failed(entry.process)]
+    failed += [p.key for p in fleet.snapshot.processes if p.key not in present and _has_failed(p)]
     gone = {
         key: entry
-        for key, entry in fleet.gone.items()
-        if key not in present and snapshot.taken_at - entry.last_seen_at <= GONE_KEPT_S
+        for key, entry in past
+        if snapshot.taken_at - entry.last_seen_at <= GONE_KEPT_S or key in failed[-MAX_FAILED:]
     }
     readable = {
         part.uuid
@@ -208,18 +221,26 @@ def _gone(fleet: Fleet, snapshot: Snapshot, present: set[ProcessKey]) -> dict[Pr
         for part in _parts(device)
     }
     for process in fleet.snapshot.processes:
-        if (process.pid, process.started_at) not in present and _is_missed(process):
+        if process.key not in present and (_has_failed(process) or _is_missed(process)):
             gone[process.key] = Gone(_ended(process, readable), fleet.snapshot.taken_at)
     return gone
 
 
 def _ended(process: Process, readable: set[str]) -> Process:
     """The process as it was, marked; where its device cannot be read it may well be alive."""
-    is_known = bool(readable) and all(use.uuid in readable for use in process.devices)
+    is_known = _has_failed(process) or (
+        bool(readable) and all(use.uuid in readable for use in process.devices)
+    )
     probe = process.probe
     if probe.state != "none":
         probe = replace(probe, state="gone" if is_known else "stale", history=None)
     return replace(process, state="gone" if is_known else "invisible", probe=probe)
+
+
+def _has_failed(process: Process) -> bool:
+    """Whether it ended in a failure that somebody will ask about."""
+    failure = process.probe.failure
+    return failure is not None and not failure.caught and process.probe.state == "gone"
 
 
 def _is_missed(process: Process) -> bool:

@@ -150,6 +150,32 @@ def would_fail(
     return _segment_bytes(segment_map, _rounded(request_bytes)) > left
 
 
+def new_memory_bytes(request_bytes: int, *, expandable: bool = False) -> int:
+    """What the driver is asked for when no free block serves a request."""
+    size = _rounded(request_bytes)
+    if size <= _LARGEST_SMALL_BYTES:
+        return _SMALL_SEGMENT_BYTES
+    if expandable:
+        return _up(size, _LARGE_SEGMENT_BYTES)
+    if size < _OWN_SEGMENT_FROM_BYTES:
+        return _LARGE_SEGMENT_BYTES
+    return _up(size, _OWN_SEGMENT_ROUND_BYTES)
+
+
+def free_pages_bytes(segment_map: SegmentMap) -> int:
+    """What expandable segments could give to any other request: the whole pages of large holes.
+
+    However a hole lies to the pages, so many are wholly in it.
+    """
+    return sum(
+        max(block.size_bytes // _LARGE_SEGMENT_BYTES - 1, 0) * _LARGE_SEGMENT_BYTES
+        for segment in segment_map.segments
+        if segment.pool == "large" and not segment.expandable
+        for block in segment.blocks
+        if block.state == "free"
+    )
+
+
 def warning(segment_map: SegmentMap, device_free_bytes: int | None = None) -> str | None:
     """What fragmentation costs, as a sentence; None where the holes serve every such request.
 
@@ -208,14 +234,8 @@ def _pool(size: int) -> str:
 
 
 def _segment_bytes(segment_map: SegmentMap, size: int) -> int:
-    """What is asked of the driver for a request that no free block serves."""
-    if size <= _LARGEST_SMALL_BYTES:
-        return _SMALL_SEGMENT_BYTES
-    if any(segment.expandable for segment in segment_map.segments):
-        return _up(size, _LARGE_SEGMENT_BYTES)
-    if size < _OWN_SEGMENT_FROM_BYTES:
-        return _LARGE_SEGMENT_BYTES
-    return _up(size, _OWN_SEGMENT_ROUND_BYTES)
+    expandable = any(segment.expandable for segment in segment_map.segments)
+    return new_memory_bytes(size, expandable=expandable)
 
 
 def _up(size: int, multiple: int) -> int:

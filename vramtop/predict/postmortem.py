@@ -1,0 +1,126 @@
+"""What a process that ran out of memory should have needed, and the largest batch that fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ..core.fleet import Fleet
+from ..core.model import ModelInfo, Process
+from ..core.observed import batch_and_sequence
+from ..core.postmortem import Figures, FittingBatch
+from ..errors import UsageError, VramtopError
+from ..estimator.expected import Expected, Expecting
+from ..estimator.judge import Replaying, max_batch
+from ..estimator.live.job import main_model
+from ..estimator.result import Progress
+
+if TYPE_CHECKING:
+    from ..trace.tracer import Tracer
+
+_TELLS_LITTLE: Final = 0.5
+"""Uncertainty beyond which a prediction is none."""
+_NEARBY: Final = 2
+"""So far around the batch that the totals say it is looked whether the allocator, giving back what
+it has cached, gets by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """The prediction of the step that failed."""
+
+    expected: Expected
+    batch: FittingBatch | None
+    """None where the figures do not support one."""
+    exceeds: bool = False
+    """The process held more than any doubt about the prediction explains."""
+
+
+def foreseen(
+    fleet: Fleet,
+    process: Process,
+    at: Figures,
+    progress: Progress | None = None,
+    tracer: Tracer | None = None,
+) -> Foreseen:
+    """Predict the step that failed; takes seconds where a trace has to be made.
+
+    Raises:
+        UsageError: nothing can be said; one line says why.
+    """
+    from .live import expect
+
+    device = at.torch_device
+    if device is None:
+        raise UsageError("nothing is known of its memory")
+    as_failed = _with_failed_shapes(process)
+    expecting = expect(
+        as_failed,
+        device,
+        fleet.snapshot.devices,
+        fleet.observed.get((process.key, device), ()),
+        progress,
+        tracer,
+    )
+    return judged(expecting, as_failed, at)
+
+
+def judged(expecting: Expecting, process: Process, at: Figures) -> Foreseen:
+    """The prediction at the batch that failed, and the largest one that fits.
+
+    Raises:
+        UsageError: the batch is not known.
+    """
+    batch = batch_and_sequence(_model(process), None)[0]
+    if batch is None:
+        raise UsageError("the batch that failed is not known")
+    expected = expecting.at(batch)
+    return _judged(expecting, expected, batch, at)
+
+
+def _judged(expecting: Expecting, expected: Expected, batch: int, at: Figures) -> Foreseen:
+    capacity, asked = at.capacity_bytes, at.requested_bytes
+    if capacity is None or asked is None or at.in_use_bytes is None:
+        return Foreseen(expected, None)
+    total = expecting.predictor.process_bytes(batch)
+    # What it needed at least, however its memory lay.
+    needed = at.in_use_bytes - (at.idle_bytes or 0) + asked
+    most = 1 + expected.uncertainty
+    if needed > total * most:
+        return Foreseen(expected, None, exceeds=True)
+    # That it failed tells more of it than the prediction: it is scaled up to have failed.
+    scale = max(1.0, needed / total, (capacity + 1) / total)
+    if expected.uncertainty > _TELLS_LITTLE or scale > most or batch <= 1:
+        return Foreseen(expected, None)
+    largest = _largest(expecting, batch - 1, int(capacity / scale))
+    if not largest:
+        return Foreseen(expected, None)
+    return Foreseen(expected, FittingBatch(largest, batch, expected.source))
+
+
+def _largest(expecting: Expecting, most: int, usable_bytes: int) -> int:
+    predictor = expecting.predictor
+    largest = max_batch(predictor.process_bytes, usable_bytes, most)
+    if isinstance(predictor, Replaying):
+        for batch in range(min(largest + _NEARBY, most), largest, -1):
+            if predictor.within(batch, usable_bytes) is not None:
+                return batch
+    return largest
+
+
+def _with_failed_shapes(process: Process) -> Process:
+    """The process with the shapes of the last forward in place of those of the last sampled one."""
+    if not any(model.batch_shapes for model in process.probe.models):
+        return process
+    devices = tuple(
+        replace(part, detail=replace(part.detail, batch_shapes=())) if part.detail else part
+        for part in process.probe.devices
+    )
+    return replace(process, probe=replace(process.probe, devices=devices))
+
+
+def _model(process: Process) -> ModelInfo:
+    try:
+        return main_model(process)
+    except VramtopError:  # several
+        return process.probe.models[0]
