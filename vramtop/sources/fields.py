@@ -14,7 +14,11 @@ from ..errors import ProtocolError
 MAX_TEXT = 300
 MAX_SHAPES = 16
 """So many tensors at most, of so many dimensions."""
+MAX_DEPTH = 16
+"""Of objects and lists inside one another."""
 _MAX_BYTES = 1 << 60
+_MAX_PLAIN = 10**40
+"""Some configurations mean "without limit" by 10**30."""
 _MAX_TIME_S = 1e11
 
 T = TypeVar("T")
@@ -68,7 +72,30 @@ def texts(message: dict[str, Any], name: str, limit: int) -> tuple[str, ...]:
 def counts(message: dict[str, Any], name: str, limit: int) -> dict[str, int]:
     """Non-negative integers by name, empty where they are left out."""
     found = object_of(message.get(name, {}), name)
-    return {str(key)[:MAX_TEXT]: natural(value, name) for key, value in list(found.items())[:limit]}
+    return {
+        text({name: key}, name) or "?": natural(value, name)
+        for key, value in list(found.items())[:limit]
+    }
+
+
+def plain(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
+    """Any JSON, as somebody's configuration: texts as ``text`` gives them, numbers bounded."""
+    if depth == 0:
+        raise ProtocolError(f"{name} is nested deeper than {MAX_DEPTH}")
+    if isinstance(value, dict):
+        return {
+            text({name: key}, name) or "": plain(item, name, depth - 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [plain(item, name, depth - 1) for item in value]
+    if isinstance(value, str):
+        return text({name: value}, name)
+    if isinstance(value, float):
+        return number({name: value}, name)
+    if isinstance(value, int) and abs(value) > _MAX_PLAIN:
+        raise ProtocolError(f"{name} has a number of too many digits")
+    return value
 
 
 def shapes(message: dict[str, Any], name: str) -> tuple[tuple[int, ...], ...]:

@@ -62,11 +62,13 @@ class Told:
             device, points = decode.history(message)
             kept = self.history.setdefault(device, [])
             kept.extend(points[: max(0, decode.MAX_HISTORY_POINTS - len(kept))])
+            if len(self.history) > decode.MAX_DEVICES:
+                raise ProtocolError(f"it tells of more than {decode.MAX_DEVICES} devices")
         elif kind in {"detail", "segments", "stages"}:
             self._take_beside(kind, message)
         elif kind == "hello":
             if message.get("protocol") != PROTOCOL_VERSION:
-                raise ProtocolError(f"it speaks protocol {message.get('protocol')!r}")
+                raise ProtocolError(f"it speaks protocol {message.get('protocol')!r:.40}")
             self.probe = replace(probe, python=fields.text(message, "python"))
         elif kind == "problem":
             self.probe = replace(probe, problem=fields.text(message, "message"))

@@ -9,18 +9,12 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from ..core.texts import printable as printable  # noqa: PLC0414  panes paint with it
 from ..draw.area import Cell
 from ..draw.blocks import Run, part_glyph, stacked_bar
 from .theme import RASTER_TONES, SEGMENT_POSITIONS, TEXTURES, Ink
 
 Piece = tuple[str, Style]
-
-
-def printable(text: str) -> str:
-    """Without control characters: commands and messages come from strangers."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
