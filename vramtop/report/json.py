@@ -43,7 +43,11 @@ def render(
 ) -> str:
     """The snapshot, with what is to be warned of in it, as JSON text."""
     shown = to_object(snapshot, alerts, predictions=predictions)
-    return json.dumps(shown, indent=indent, ensure_ascii=False)
+    text = json.dumps(shown, indent=indent, ensure_ascii=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    # What JSON lets pass and a terminal would obey, as the codes from 0x80 to 0x9f.
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def to_object(

@@ -25,6 +25,7 @@ from ..core.outlook import foresee
 from ..core.phases import peak_sentence, phase_rows
 from ..core.rows import process_rows
 from ..core.segments import warning
+from ..core.texts import printable
 from ..core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
 from ..estimator.comparison import verdict_text
 
@@ -63,7 +64,7 @@ def render(
     """The snapshot as text with lines of at most ``width`` characters."""
     fleet = foresee(reduce(Fleet(), snapshot))
     lines = [*_lines(fleet, snapshot, width, predictions or {}), *_warnings(snapshot, alerts)]
-    return "\n".join(line[:width].rstrip() for line in lines)
+    return "\n".join(printable(line)[:width].rstrip() for line in lines)
 
 
 def _lines(
