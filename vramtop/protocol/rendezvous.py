@@ -14,6 +14,9 @@ from ..errors import RendezvousRefused
 
 SUFFIX = ".sock"
 
+_elsewhere: list[Path] = []
+"""Where this viewer has attached to processes that see other folders than it does."""
+
 
 def bind_directory() -> Path:
     """The directory in which a probe of this user binds."""
@@ -29,7 +32,13 @@ def scan_directories() -> list[Path]:
     xdg = os.environ.get("XDG_RUNTIME_DIR")
     if xdg and not os.environ.get("VRAMTOP_RUNTIME_DIR"):
         found.append(Path(xdg) / "vramtop")
-    return found
+    return [*found, *_elsewhere]
+
+
+def look_in(directory: Path) -> None:
+    """Have the viewers of this process look there too, as in a container's own /tmp."""
+    if directory not in scan_directories():
+        _elsewhere.append(directory)
 
 
 def ensure_directory(path: Path) -> None:

@@ -1,0 +1,59 @@
+"""The debugger gdb."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from .debugger import LINE_FILE, SCRIPT_FILE
+from .interpreter import ADD_PENDING_CALL, MAP_PAGE, RUN_STRING, Interpreter
+
+# mmap(2): PROT_READ | PROT_WRITE; MAP_PRIVATE | MAP_ANONYMOUS.
+PROTECTION, MAPPED_AS = 3, 0x22
+
+
+class Gdb:
+    """Called with addresses only: it reads no symbols, loads nothing, and so holds it shortly."""
+
+    name: Literal["gdb", "lldb"] = "gdb"
+    stopping = re.compile(r"^vramtop: stopping$")
+    running = re.compile(r"^vramtop: running$")
+    queued = re.compile(r"^vramtop: queued (-?\d+)$")
+
+    def command(self, pid: int) -> list[str]:
+        """Without anybody's .gdbinit, symbols, libraries, downloads or scripts."""
+        before = (
+            "set debuginfod enabled off",
+            "set auto-load no",
+            "set auto-solib-add off",
+            # Libraries that it cannot find it does not open while the process stands still, and
+            # of a loader that it cannot find it sets no breakpoint into.
+            "set sysroot /nonexistent",
+            "set libthread-db-search-path /nonexistent",
+        )
+        options = [word for setting in before for word in ("-iex", setting)]
+        program = f"/proc/{pid}/exe"
+        return ["gdb", "-nx", "-batch", "-readnever", *options, "-x", SCRIPT_FILE, program]
+
+    def script(self, pid: int, interpreter: Interpreter, page_bytes: int) -> str:
+        """An error in a line ends the script, and gdb then detaches."""
+        address = interpreter.addresses
+        call = "((long (*)(long, long, long, long, long, long)) {})({})"
+        page = f"0, {page_bytes}, {PROTECTION}, {MAPPED_AS}, -1, 0"
+        queue = f"((int (*)(long, long)) {address[ADD_PENDING_CALL]})"
+        return "\n".join(
+            (
+                "set pagination off",
+                "set confirm off",
+                "set unwindonsignal on",
+                "echo vramtop: stopping\\n",
+                f"attach {pid}",
+                f"set $page = {call.format(address[MAP_PAGE], page)}",
+                f"restore {LINE_FILE} binary $page",
+                f"set $queued = {queue}({address[RUN_STRING]}, $page)",
+                "detach",
+                "echo vramtop: running\\n",
+                'printf "vramtop: queued %d\\n", $queued',
+                "",
+            )
+        )

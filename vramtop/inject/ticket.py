@@ -1,0 +1,123 @@
+"""The small file that tells the code in the target what to do, and where it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..errors import AttachFailed
+from ..protocol import rendezvous
+from .place import Place
+from .target import Target
+
+SUFFIX = ".attach"
+ANSWER = ".answer"
+SCRIPT = ".py"
+_MAX_ANSWER_BYTES = 4096
+
+# Only `__import__` is taken from the user's __main__, where any other name may mean another thing
+# (`from torch import *` brings a `compile`), and nothing is left there.
+_RUN = "with open(F, 'rb') as f: C = f.read()\nexec(compile(C, F, 'exec'), G)"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the code in the target says of it."""
+
+    python: str | None
+    torch: str | None
+    error: str | None
+
+
+class Ticket:
+    """Exists while the attach is wanted: code that runs later finds none and does nothing."""
+
+    def __init__(self, target: Target, place: Place) -> None:
+        clean_up(place.directory)
+        name = f"{target.pid}-{target.ticks}-{secrets.token_hex(4)}{SUFFIX}"
+        self.path = place.directory / name
+        seen = f"{place.directory_seen}/{name}"
+        self.line = _line(f"{place.package_seen}/inject/entry/attached.py", seen)
+        """The Python that the target shall run."""
+        self.script_seen = seen + SCRIPT
+        """The same as a file, as the target sees it."""
+        content = {
+            "action": "attach",
+            "directory": place.directory_seen,
+            "package": place.package_seen,
+        }
+        _write(self.path, json.dumps(content))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for suffix in ("", SCRIPT, ANSWER):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def withdraw(self) -> None:
+        """From now on the code in the target does nothing."""
+        self.path.unlink(missing_ok=True)
+
+    def write_script(self) -> None:
+        """Put the line into a file, for an interpreter that wants one."""
+        _write(Path(f"{self.path}{SCRIPT}"), self.line)
+
+    def answer(self) -> Answer | None:
+        """What the target has answered; None while it has not.
+
+        Raises:
+            AttachFailed: it is no answer.
+        """
+        try:
+            with open(f"{self.path}{ANSWER}", "rb") as file:  # noqa: PTH123
+                data = file.read(_MAX_ANSWER_BYTES + 1)
+        except OSError:
+            return None
+        try:
+            said = json.loads(data)
+            return Answer(*(_text(said[key]) for key in ("python", "torch", "error")))
+        except (ValueError, KeyError, TypeError):
+            raise AttachFailed("the code in the process gave an answer that is none") from None
+
+
+def clean_up(directory: Path) -> None:
+    """Remove what attaches that were killed have left for processes that have ended."""
+    for path in directory.glob(f"*{SUFFIX}*"):
+        pid, _, rest = path.name.partition("-")
+        ticks, _, _ = rest.partition("-")
+        if pid.isdigit() and ticks.isdigit():
+            try:
+                is_left = rendezvous.start_ticks(int(pid)) != int(ticks)
+            except (OSError, ValueError, IndexError):
+                is_left = not Path(f"/proc/{pid}").exists()
+            if is_left:
+                path.unlink(missing_ok=True)
+
+
+def _line(entry: str, ticket: str) -> str:
+    names = {"__name__": "_vramtop_entry", "__file__": entry, "TICKET": ticket}
+    run, inside = ascii(_RUN), ascii({"F": entry, "G": names})
+    return f'try:\n __import__("builtins").exec({run}, {inside})\nexcept:\n pass\n'
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w") as file:  # noqa: PTH123
+        file.write(text)
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value[:300] if value else None
+    raise TypeError
