@@ -14,7 +14,10 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, UsageError, VramtopError
 
-COMMANDS = ("monitor", "run", "demo", "estimate", "plan", "explore", "doctor")
+COMMANDS = (
+    *("monitor", "run", "attach", "demo"),
+    *("estimate", "plan", "explore", "postmortem", "doctor"),
+)
 """Module names; the first is what a bare ``vramtop`` does."""
 
 _TRACEBACK = "VRAMTOP_TRACEBACK"
@@ -77,7 +80,7 @@ def _parser(command: Any, *, with_commands: bool) -> argparse.ArgumentParser:
     epilog = f"example: {command.EXAMPLE}"
     if bare and with_commands:  # importing every command costs start-up time: only when shown
         modules = (import_module(f"{__name__}.{name}") for name in COMMANDS[1:])
-        lines = (f"  vramtop {module.NAME:<8} {module.HELP}" for module in modules)
+        lines = (f"  vramtop {module.NAME:<10} {module.HELP}" for module in modules)
         epilog += "\n\ncommands, each with --help:\n" + "\n".join(lines)
     parser = _Parser(
         prog="vramtop" if bare else f"vramtop {command.NAME}",

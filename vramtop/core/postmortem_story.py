@@ -188,8 +188,9 @@ def _facts(
     predicted_text: str,
 ) -> Iterator[tuple[str, str]]:
     if part is not None and part.detail is not None and part.detail.peak is not None:
-        step = "" if part.detail.step is None else f" of step {part.detail.step}, the last sampled"
-        yield "peak", peak_sentence(part.detail.peak).removeprefix("peak ") + step
+        step = part.detail.step
+        said = "in the last sampled step" if step is None else f"in step {step}, the last sampled"
+        yield "peak", f"{peak_sentence(part.detail.peak).removeprefix('peak ')}, {said}"
     if predicted_text:
         yield "predicted", predicted_text
     if part is not None and part.segments is not None:

@@ -9,6 +9,7 @@ from ..core.fleet import Fleet
 from ..core.model import ModelInfo, Process
 from ..core.observed import batch_and_sequence
 from ..core.postmortem import Figures, FittingBatch
+from ..core.units import format_bytes
 from ..errors import UsageError, VramtopError
 from ..estimator.expected import Expected, Expecting
 from ..estimator.judge import Replaying, max_batch
@@ -34,6 +35,16 @@ class Foreseen:
     """None where the figures do not support one."""
     exceeds: bool = False
     """The process held more than any doubt about the prediction explains."""
+
+    @property
+    def text(self) -> str:
+        """How much, of what batch, and how that is known."""
+        made = self.expected
+        said = f"{format_bytes(made.peak_bytes)} of tensors at the peak of batch {made.batch}"
+        told = f"{made.told}; ±{made.uncertainty:.0%}"
+        if not self.exceeds:
+            return f"{said} ({told})"
+        return f"{said} ({told}): it held more than that, so the batch alone is not the reason"
 
 
 def foreseen(
@@ -69,12 +80,14 @@ def judged(expecting: Expecting, process: Process, at: Figures) -> Foreseen:
     """The prediction at the batch that failed, and the largest one that fits.
 
     Raises:
-        UsageError: the batch is not known.
+        UsageError: the batch is not known, or what is predicted is too doubtful.
     """
     batch = batch_and_sequence(_model(process), None)[0]
     if batch is None:
         raise UsageError("the batch that failed is not known")
     expected = expecting.at(batch)
+    if expected.uncertainty > _TELLS_LITTLE:
+        raise UsageError(f"{expected.told}, which tells little of it")
     return _judged(expecting, expected, batch, at)
 
 
@@ -90,7 +103,7 @@ def _judged(expecting: Expecting, expected: Expected, batch: int, at: Figures) -
         return Foreseen(expected, None, exceeds=True)
     # That it failed tells more of it than the prediction: it is scaled up to have failed.
     scale = max(1.0, needed / total, (capacity + 1) / total)
-    if expected.uncertainty > _TELLS_LITTLE or scale > most or batch <= 1:
+    if scale > most or batch <= 1:
         return Foreseen(expected, None)
     largest = _largest(expecting, batch - 1, int(capacity / scale))
     if not largest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core.alerts import Alert
@@ -26,7 +25,9 @@ from ..core.model import (
 )
 from ..core.outlook import forecast_of, foresee
 from .json_detail import breakdown_object, detail_object, segments_object, stage_object
+from .json_failure import failure_object
 from .json_prediction import prediction_object
+from .json_time import time_text
 
 if TYPE_CHECKING:
     from ..predict.predictions import Prediction
@@ -61,7 +62,7 @@ def to_object(
     made = predictions or {}
     return {
         "schema": SCHEMA,
-        "taken_at": _time(snapshot.taken_at),
+        "taken_at": time_text(snapshot.taken_at),
         "host": _host(snapshot.host),
         "devices": [_device(device) for device in snapshot.devices],
         "processes": [
@@ -75,13 +76,6 @@ def to_object(
         "alerts": [_alert(alert) for alert in alerts],
         "problems": [{"source": p.source, "message": p.message} for p in snapshot.problems],
     }
-
-
-def _time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 def _host(host: Host) -> dict[str, Any]:
@@ -139,7 +133,7 @@ def _process(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:
     return {
         "pid": process.pid,
         "state": process.state,
-        "started_at": _time(process.started_at),
+        "started_at": time_text(process.started_at),
         "user": process.user,
         "command": process.command,
         "container": process.container,
@@ -166,13 +160,14 @@ def _probe(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:
     models = [_model(model) for model in probe.models]
     return {
         "state": probe.state,
-        "at": _time(probe.at),
+        "at": time_text(probe.at),
         "python": probe.python,
         "torch": probe.torch,
         "cuda": probe.cuda,
         "rank": probe.rank,
         "local_rank": probe.local_rank,
         "world_size": probe.world_size,
+        "group": probe.group,
         "step": probe.step,
         "steps_per_s": probe.steps_per_s,
         "overhead_percent": probe.overhead_percent,
@@ -185,6 +180,9 @@ def _probe(process: Process, devices: tuple[Device, ...]) -> dict[str, Any]:
             _probe_device(part, device_memory(devices, part, process)) for part in probe.devices
         ],
         "problem": probe.problem,
+        "failure": failure_object(probe.failure),
+        "caught_ooms": probe.caught_ooms,
+        "ended": probe.ended,
     }
 
 
@@ -230,8 +228,10 @@ def _probe_device(device: ProbeDevice, memory: DeviceMemory | None) -> dict[str,
         "allocator": None if device.allocator is None else _allocator(device.allocator),
         "breakdown": None if device.breakdown is None else breakdown_object(device.breakdown),
         "boundary": device.boundary,
-        **detail_object(detail, _time(detail.at) if detail else None),
-        "segments": segments_object(segments, _time(segments.at), free_bytes) if segments else None,
+        **detail_object(detail, time_text(detail.at) if detail else None),
+        "segments": segments_object(segments, time_text(segments.at), free_bytes)
+        if segments
+        else None,
         "stages": [stage_object(stage) for stage in device.stages],
     }
 

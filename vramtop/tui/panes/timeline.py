@@ -14,18 +14,15 @@ from ...core.history import History
 from ...core.memory import CATEGORIES
 from ...core.model import Process
 from ...core.units import format_bytes, format_duration
-from ...draw.area import stacked_area
 from ...draw.braille import spark
-from ...draw.scale import byte_ticks, nice_top, time_axis
+from ...draw.scale import time_axis
+from ...draw.timeline import timeline
 from ..frame import Frame
 from ..paint import cells, fit, line
 from .base import Pane, sentences
 
 _SPANS_S: Final = (60, 120, 300, 600, 1200)
 _AXIS: Final = 9
-_MIN_SHARE: Final = 0.25
-"""A process that needs less of its device than this gets a scale of its own, or its layers would
-be too flat to be told apart; the ceiling is then above the picture, and the title says where."""
 
 
 class TimelinePane(Pane):
@@ -49,27 +46,19 @@ class TimelinePane(Pane):
         if plot_width < 8 or plot_height < 2:
             return sentences(["no room for a picture"], width, frame)
         columns = [layers(point) for point in history.columns(plot_width, now, span_s)]
-        largest = max((sum(column) for column in columns if column), default=0)
-        total = _total_bytes(frame)
-        top, ceiling = _scale(largest, total)
         ink = frame.ink
-        rows = stacked_area(columns, plot_height, top, mono=ink.mono, ceiling=ceiling or None)
-        labels = _labels(top, plot_height)
-        if ceiling:
-            y = min(int((top - ceiling) / top * plot_height), plot_height - 1)
-            labels.pop(y + 1, None)  # a tick right below would be read as the ceiling's
-            labels[y] = format_bytes(ceiling)
+        rows = timeline(columns, plot_height, _total_bytes(frame), mono=ink.mono)
         lines = [
             line(
                 [
-                    (fit(labels.get(y, ""), _AXIS - 1, right=True), ink("dim")),
-                    ("┤" if y in labels else "│", ink("rule")),
-                    *cells(row, CATEGORIES, ink),
+                    (fit(row.label, _AXIS - 1, right=True), ink("dim")),
+                    ("┤" if row.label else "│", ink("rule")),
+                    *cells(row.cells, CATEGORIES, ink),
                 ],
                 width,
                 ink("text"),
             )
-            for y, row in enumerate(rows)
+            for row in rows
         ]
         axis = " " * _AXIS + time_axis(span_s, plot_width)
         lines.append(line([(axis, ink("dim"))], width, ink("dim")))
@@ -134,19 +123,3 @@ def _totals(fleet: Fleet) -> dict[str, int | None]:
         totals[device.uuid] = device.memory.total_bytes
         totals.update((mig.uuid, mig.memory.total_bytes) for mig in device.mig)
     return totals
-
-
-def _scale(largest: int, total: int | None) -> tuple[int, int | None]:
-    """Upper end of the scale, and the ceiling where it is within it."""
-    if total and largest >= _MIN_SHARE * total:
-        return max(total, largest), total
-    return nice_top(largest * 1.05), None
-
-
-def _labels(top: int, height: int) -> dict[int, str]:
-    """Labels by line; the line is the one whose lower edge is the value."""
-    labels: dict[int, str] = {}
-    for value, text in byte_ticks(top, min(max(height // 2, 1), 5)):
-        y = height - 1 - round(value / top * height)
-        labels.setdefault(min(max(y, 0), height - 1), text)
-    return labels

@@ -1,0 +1,43 @@
+"""A post-mortem as text: who it was, the story, who wrote it down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from textwrap import wrap
+
+from ..core.model import PostMortem
+from ..core.postmortem_story import Story
+from ..core.units import NOT_AVAILABLE
+from ..draw.postmortem import story_lines
+from .ansi import Line, Look, Span, paint
+
+
+def render(found: PostMortem, story: Story, look: Look) -> str:
+    """The post-mortem in lines of at most ``look.width`` characters."""
+    return paint(_lines(found, story, look), look)
+
+
+def _lines(found: PostMortem, story: Story, look: Look) -> Iterator[Line]:
+    process = found.process
+    at = datetime.fromtimestamp(found.failure.at).astimezone()
+    command = process.command or NOT_AVAILABLE
+    head = f"pid {process.pid} · {command} · {at:%Y-%m-%d %H:%M:%S}"
+    if found.snapshot.host.hostname:
+        head += f" · {found.snapshot.host.hostname}"
+    for part in wrap(_printable(head), look.width):
+        yield (Span(part, "dim"),)
+    yield ()
+    for line in story_lines(story, look.width, look.mono, look.ascii):
+        yield [
+            Span(text, "" if tone == "text" else tone, "" if on == "background" else on)
+            for text, tone, on in line
+        ]
+    yield ()
+    writer = "the training itself" if found.written_by == "probe" else "a vramtop that watched it"
+    for part in wrap(f"written by {writer}: {found.failure.file or '?'}", look.width):
+        yield (Span(part, "dim"),)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
