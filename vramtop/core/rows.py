@@ -5,13 +5,13 @@ Texts are made when asked for: of hundreds of rows only those on the screen are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from .breakdowns import breakdown_of, category_label, torch_devices
 from .devices import device_places
-from .fleet import Fleet
+from .fleet import Fleet, ProcessKey
 from .model import AllocatorStats, Process
 from .units import (
     NONE_SHOWN,
@@ -25,6 +25,20 @@ from .units import (
 SortValue = int | float | str | None
 
 
+class Sortable(Protocol):
+    """A row of the table: of a process, or of several."""
+
+    @property
+    def pid(self) -> int:
+        """What rows are sorted by where they are alike."""
+
+    def value(self, column: str) -> SortValue:
+        """What one of ``PROCESS_COLUMNS`` is sorted by."""
+
+
+Row = TypeVar("Row", bound=Sortable)
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
     """One process as the table shows it; sums are over its devices."""
@@ -34,6 +48,18 @@ class ProcessRow:
     """Indices of its devices, "0,1" or "0:2" for a MIG instance, "host" for the host's RAM."""
     silent_s: float | None
     """Age of the probe's last sample."""
+    is_listed_rank: bool = False
+    """Stands under the row of its job."""
+
+    @property
+    def pid(self) -> int:
+        """The process's."""
+        return self.process.pid
+
+    @property
+    def keys(self) -> frozenset[ProcessKey]:
+        """The processes that are selected where this row is."""
+        return frozenset((self.process.key,))
 
     @property
     def memory_bytes(self) -> int | None:
@@ -47,17 +73,19 @@ class ProcessRow:
         if allocators:
             return sum(allocator.allocated_bytes for allocator in allocators)
         parts = self.process.probe.devices
-        return _sum([part.breakdown.tensor_bytes if part.breakdown else None for part in parts])
+        return sum_known(
+            [part.breakdown.tensor_bytes if part.breakdown else None for part in parts]
+        )
 
     @property
     def reserved_bytes(self) -> int | None:
         """What the allocators took from the driver."""
-        return _sum([allocator.reserved_bytes for allocator in self._allocators()])
+        return sum_known(allocator.reserved_bytes for allocator in self._allocators())
 
     @property
     def peak_bytes(self) -> int | None:
         """Peak of the allocated bytes since the user last reset it."""
-        return _sum([allocator.peak_allocated_bytes for allocator in self._allocators()])
+        return sum_known(allocator.peak_allocated_bytes for allocator in self._allocators())
 
     @property
     def largest(self) -> tuple[str, str] | None:
@@ -98,6 +126,10 @@ class ProcessRow:
     def text(self, column: str) -> str:
         """The cell of one of ``PROCESS_COLUMNS``."""
         return _COLUMNS[column].text(self)
+
+    def value(self, column: str) -> SortValue:
+        """What one of ``PROCESS_COLUMNS`` is sorted by, None where unknown."""
+        return _COLUMNS[column].value(self)
 
     def _allocators(self) -> list[AllocatorStats]:
         devices = self.process.probe.devices
@@ -230,16 +262,33 @@ def process_rows(
     Raises:
         KeyError: ``sort_key`` is none of ``SORT_KEYS``.
     """
-    value = _COLUMNS[sort_key].value
+    return ordered(matching(fleet, all_rows(fleet), filter_text), sort_key, descending)
+
+
+def all_rows(fleet: Fleet) -> list[ProcessRow]:
+    """Every process, in no order."""
     places = device_places(fleet.snapshot.devices)
-    rows = [_row(process, places, fleet.snapshot.taken_at) for process in fleet.processes]
+    return [_row(process, places, fleet.snapshot.taken_at) for process in fleet.processes]
+
+
+def matching(fleet: Fleet, rows: list[ProcessRow], filter_text: str) -> list[ProcessRow]:
+    """The rows that match every word of the filter."""
     words = filter_text.lower().split()
-    if words:
-        searched = [(row, _search_text(row, places)) for row in rows]
-        rows = [row for row, text in searched if all(word in text for word in words)]
+    if not words:
+        return rows
+    places = device_places(fleet.snapshot.devices)
+    searched = [(row, _search_text(row, places)) for row in rows]
+    return [row for row, text in searched if all(word in text for word in words)]
+
+
+def ordered(rows: Iterable[Row], sort_key: str, descending: bool) -> list[Row]:
+    """The rows sorted by a column; unknown values come last both ways.
+
+    Raises:
+        KeyError: ``sort_key`` is none of ``SORT_KEYS``.
+    """
     # Equal values keep the order of pids, so that rows do not dance between ticks.
-    rows.sort(key=lambda row: row.process.pid)
-    keyed = [(row, value(row)) for row in rows]
+    keyed = [(row, row.value(sort_key)) for row in sorted(rows, key=lambda row: row.pid)]
     known = [(row, key) for row, key in keyed if key is not None]
     known.sort(key=lambda pair: _comparable(pair[1]), reverse=descending)
     return [row for row, _ in known] + [row for row, key in keyed if key is None]
@@ -281,7 +330,8 @@ def _of_allocator(row: ProcessRow, size_bytes: int | None) -> str:
     return _probed(row, format_bytes(size_bytes))
 
 
-def _sum(values: list[int | None]) -> int | None:
+def sum_known(values: Iterable[int | None]) -> int | None:
+    """The sum of what is known, None where nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 

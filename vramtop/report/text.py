@@ -23,7 +23,8 @@ from ..core.memory import Detail
 from ..core.model import Device, DeviceMemory, Process, Snapshot
 from ..core.outlook import foresee
 from ..core.phases import peak_sentence, phase_rows
-from ..core.rows import process_rows
+from ..core.ranks import JobRow, TableRow, table_rows
+from ..core.rows import ProcessRow
 from ..core.segments import warning
 from ..core.texts import printable
 from ..core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
@@ -80,11 +81,13 @@ def _lines(
         _DEVICE_HEADS, [row for d in snapshot.devices for row in _device_rows(d)], {0, 1}
     )
     yield ""
-    rows = process_rows(fleet)
-    cells = [[row.text(column) for column in _COLUMNS] for row in rows]
-    yield from _table(_HEADS, cells, {1, 2, 3, 7, 8})
+    # Here nobody can ask for the pids of a job's ranks, so all are listed.
+    rows = table_rows(fleet, unfolded={p.probe.group for p in snapshot.processes if p.probe.group})
+    yield from _table(_HEADS, [_cells(row) for row in rows], {1, 2, 3, 7, 8})
     for row in rows:
-        yield from _breakdown(fleet, row.process, width)
+        if isinstance(row, ProcessRow) and row.is_listed_rank:
+            continue  # the fullest one stands for all
+        yield from _breakdown(fleet, row, width)
         if (prediction := predictions.get(row.process.key)) is not None:
             yield from _prediction(prediction, row.process, width)
 
@@ -134,10 +137,21 @@ def _memory(memory: DeviceMemory) -> list[str]:
     ]
 
 
-def _breakdown(fleet: Fleet, process: Process, width: int) -> Iterator[str]:
-    probe = process.probe
+def _cells(row: TableRow) -> list[str]:
+    cells = [row.text(column) for column in _COLUMNS]
+    if isinstance(row, JobRow):
+        cells[-1] = f"[{row.fullest_text}] {cells[-1]}"
+    elif row.is_listed_rank:
+        cells[-1] = f"  r{row.process.probe.rank} {cells[-1]}"
+    return cells
+
+
+def _breakdown(fleet: Fleet, row: TableRow, width: int) -> Iterator[str]:
+    process, probe = row.process, row.process.probe
     for name in torch_devices(process):
         facts = [f"{process.pid} on {name}"]
+        if isinstance(row, JobRow):
+            facts.append(f"rank {probe.rank}, the fullest of {len(row.ranks)} (--json has all)")
         if probe.models:
             model = probe.models[0]
             facts.append(f"{model.class_name}, {model.parameters:,} parameters")

@@ -169,12 +169,13 @@ def _training(start_s: float, now: float, period_s: float) -> Snapshot:
 
 
 def _fleet(start_s: float, now: float, period_s: float) -> Snapshot:
-    """Eight GPUs, a rank on each and seven small processes beside it."""
+    """Eight GPUs, a rank on each and seven small processes beside it; rank 3 holds more."""
     devices = []
     processes = []
     for index in range(8):
         uuid = f"GPU-fake-{index}"
-        job = _job(start_s, now, uuid, scale_bytes=4 * _GIB, rank=index)
+        scale = 5 if index == 3 else 4
+        job = _job(start_s, now, uuid, scale_bytes=scale * _GIB, rank=index)
         held = job.devices[0].breakdown
         rank_bytes = (held.process_bytes if held else None) or 0
         small = 7 * 400 * _MIB
@@ -300,6 +301,7 @@ def _probe(
         rank=rank,
         local_rank=rank,
         world_size=None if rank is None else 8,
+        group=None if rank is None else "fakehost:29500",
         step=step,
         steps_per_s=3.2 + 0.1 * math.sin(now / 7),
         overhead_percent=0.12,

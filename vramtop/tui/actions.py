@@ -63,6 +63,7 @@ ACTIONS: Final = (
     Action("problems", ("p",), "p", "Problems", "alerts and failed readings", "General"),
     Action("filter", ("slash",), "/", "Filter", "show matching rows", "Processes", in_footer=True),
     Action("sort", ("s", "o"), "s", "Sort", "then a column's letter", "Processes", in_footer=True),
+    Action("fold", ("f",), "f", "Ranks", "one row a job, or each rank", "Processes"),
     Action("details", ("enter",), "enter", "Details", "all of it; modules: open", "Process", True),
     Action("module_list", ("t",), "t", "Modules", "tree, or largest first", "Process"),
     Action("moment", ("m",), "m", "Moment", "predicted: now, peak, phases", "Process"),

@@ -13,6 +13,7 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from ..core.fleet import Fleet
+from ..core.ranks import JobRow
 from ..core.rows import PROCESS_COLUMNS
 from ..errors import VramtopError
 from .actions import Action
@@ -102,6 +103,10 @@ class Dialogs(App[None]):
         from .screens.confirm import ConfirmScreen
 
         process = self.frame.process if self.frame else None
+        if self.frame and isinstance(self.frame.row, JobRow):
+            ranks = len(self.frame.row.ranks)
+            self._change(message=f"this row is {ranks} processes: press f and choose one of them")
+            return
         if process is None or process.state != "running":
             self._change(message="no running process is selected")
             return

@@ -12,7 +12,7 @@ from ..core.breakdowns import probe_device_of, torch_devices
 from ..core.fleet import Fleet, ProcessKey
 from ..core.memory import Detail
 from ..core.model import Device, DeviceMemory, MigDevice, ProbeDevice, Process
-from ..core.rows import ProcessRow, process_rows
+from ..core.ranks import JobRow, TableRow, table_rows
 from .theme import Ink
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class View:
     sort_key: str = "memory"
     descending: bool = True
     filter_text: str = ""
+    unfolded: frozenset[str] = frozenset()
+    """Groups whose ranks have rows of their own."""
     paused: bool = False
     period_s: float = 1.0
     alert_at_percent: float | None = None
@@ -51,24 +53,55 @@ class Frame:
     """Asked only by panes that show predictions: it takes seconds of another process's work."""
 
     @cached_property
-    def rows(self) -> list[ProcessRow]:
-        """The processes that match the filter, sorted."""
+    def rows(self) -> list[TableRow]:
+        """The processes that match the filter, sorted; the ranks of a job in one row."""
+        return self._rows(self.view.filter_text)
+
+    @cached_property
+    def row_count(self) -> int:
+        """How many rows there are without the filter."""
+        return len(self._rows("") if self.view.filter_text else self.rows)
+
+    def _rows(self, filter_text: str) -> list[TableRow]:
         view = self.view
-        return process_rows(self.fleet, view.sort_key, view.descending, view.filter_text)
+        return table_rows(
+            self.fleet,
+            view.sort_key,
+            view.descending,
+            filter_text,
+            unfolded=view.unfolded,
+            preferred=view.selected,
+        )
 
     @cached_property
     def cursor(self) -> int:
         """Index of the selected row; 0 if there is none."""
         for index, row in enumerate(self.rows):
-            if row.process.key == self.view.selected:
+            if self.view.selected in row.keys:
                 return index
-        watched = (i for i, row in enumerate(self.rows) if row.process.probe.state == "streaming")
+        watched = (
+            index
+            for index, row in enumerate(self.rows)
+            if row.keys and row.process.probe.state == "streaming"
+        )
         return next(watched, 0)
 
     @property
+    def row(self) -> TableRow | None:
+        """The selected row; None when no row is shown."""
+        return self.rows[self.cursor] if self.rows else None
+
+    @property
     def process(self) -> Process | None:
-        """The selected process; None when no row is shown."""
-        return self.rows[self.cursor].process if self.rows else None
+        """The selected process, of a folded job the fullest rank; None when no row is shown."""
+        return self.row.process if self.row else None
+
+    @property
+    def job(self) -> JobRow | None:
+        """The row of the job whose rank is selected, folded or not."""
+        group = self.process.probe.group if self.process else None
+        jobs = (row for row in self.rows if isinstance(row, JobRow) and row.group == group)
+        return None if group is None else next(jobs, None)
 
     @cached_property
     def alerts(self) -> tuple[Alert, ...]:
@@ -93,11 +126,14 @@ class Frame:
         """Which process and torch device the panes about them show."""
         if self.process is None:
             return ""
+        which = f"{self.process.pid}"
+        if isinstance(self.row, JobRow):
+            which = f"fullest r{self.process.probe.rank} {which}"
         if self.torch_device is None:
-            return str(self.process.pid)
+            return which
         names = torch_devices(self.process)
         many = f" {names.index(self.torch_device) + 1}/{len(names)}" if len(names) > 1 else ""
-        return f"{self.process.pid} {self.torch_device}{many}"
+        return f"{which} {self.torch_device}{many}"
 
     @property
     def detail(self) -> Detail | None:

@@ -31,6 +31,26 @@ class Navigation(Dialogs):
             self._enlarge(pane if self._enlarged else None)
         self._go_to(pane)
 
+    def action_fold(self) -> None:
+        """List the ranks of the selected job, or show them as one row."""
+        job = self.frame.job if self.frame else None
+        if job is None:
+            self._change(message="the selected process is no rank of a job with several here")
+        else:
+            self._turn_fold(job.group)
+
+    def on_processes_pane_fold_turned(self, message: ProcessesPane.FoldTurned) -> None:
+        """A job's mark was clicked."""
+        self._turn_fold(message.group)
+
+    def _turn_fold(self, group: str) -> None:
+        shown = self.frame.process if self.frame else None
+        self._change(
+            unfolded=self._view.unfolded ^ {group},
+            # What the panes show they go on showing.
+            selected=shown.key if shown else None,
+        )
+
     def action_module_list(self) -> None:
         """The modules as a tree, or the largest first."""
         pane = self.query_one(ModulesPane)

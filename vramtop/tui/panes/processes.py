@@ -10,7 +10,8 @@ from textual.message import Message
 from textual.strip import Strip
 
 from ...core.fleet import ProcessKey
-from ...core.rows import PROCESS_COLUMNS, Column, ProcessRow
+from ...core.ranks import JobRow, TableRow
+from ...core.rows import PROCESS_COLUMNS, Column
 from ...core.units import NONE_SHOWN
 from ..frame import Frame
 from ..paint import Piece, fit, line, printable, swatch
@@ -38,6 +39,8 @@ _COMMAND_SPARE: Final = 14
 _COLUMNS_BEFORE_SPARE: Final = 9
 _WIDTHS: Final = {"largest": 19}
 """Where the table needs more than the text: the mark and its space."""
+_MARK_WIDTH: Final = 8
+"""From the left: a job's mark and the number of its ranks."""
 _STATE_TONES: Final = {"streaming": "good", "waiting": "accent"}
 
 
@@ -61,7 +64,7 @@ def columns_for(width: int, *, with_ranks: bool) -> list[tuple[Column, int]]:
 
 
 class ProcessesPane(Pane):
-    """One row a process."""
+    """One row a process, or a job of several ranks."""
 
     TITLE: ClassVar[str] = "Processes"
     NAME: ClassVar[str] = "processes"
@@ -72,6 +75,13 @@ class ProcessesPane(Pane):
         def __init__(self, key: ProcessKey) -> None:
             super().__init__()
             self.key = key
+
+    class FoldTurned(Message):
+        """The user clicked on a job's mark: list its ranks, or no more."""
+
+        def __init__(self, group: str) -> None:
+            super().__init__()
+            self.group = group
 
     class SortPicked(Message):
         """The user clicked on a column's head."""
@@ -120,7 +130,8 @@ class ProcessesPane(Pane):
             texts = [row.text(column.key) for column, _ in columns]
             largest = row.largest[0] if row.largest else None
             place: tuple[object, ...] = (is_selected, self._command_from, width, frame.ink)
-            key = (*texts, largest, row.process.state, *place)
+            kind = (isinstance(row, JobRow) and (row.group, row.is_unfolded, row.is_well),)
+            key = (*texts, largest, row.process.state, *kind, _indent(row), *place)
             strip = self._painted.get(key)
             if strip is None:
                 strip = self._row_line(frame, row, texts, columns, width, is_selected)
@@ -144,7 +155,10 @@ class ProcessesPane(Pane):
         last = len(frame.rows) - 1
         steps = {"up": -1, "down": 1, "page_up": -page, "page_down": page}
         target = {"first": 0, "last": last}.get(to, frame.cursor + steps.get(to, 0))
-        self._pick(frame, min(max(target, 0), last))
+        target = min(max(target, 0), last)
+        if not frame.rows[target].keys:  # a heading: its ranks are the rows below
+            target += 1 if target >= frame.cursor or target == 0 else -1
+        self._pick(frame, target)
 
     def scroll_lines(self, count: int) -> None:
         """Look further without moving the cursor."""
@@ -163,11 +177,15 @@ class ProcessesPane(Pane):
                     self.post_message(self.SortPicked(column.key))
                 left += width + 1
         elif event.y > 1 and self._top + event.y - 2 < len(frame.rows):
-            self._pick(frame, self._top + event.y - 2)
+            row = frame.rows[self._top + event.y - 2]
+            if isinstance(row, JobRow) and (row.is_unfolded or event.x <= _MARK_WIDTH):
+                self.post_message(self.FoldTurned(row.group))
+            else:
+                self._pick(frame, self._top + event.y - 2)
 
     def _leave_room(self, frame: Frame) -> None:
         """Rows that no process can fill are the panes' below; a filter moves nothing."""
-        wanted = Scalar.from_number(2 + max(len(frame.fleet.processes), 2))
+        wanted = Scalar.from_number(2 + max(frame.row_count, 2))
         if self.is_enlarged:
             self.styles.max_height = None
         elif self.styles.max_height != wanted:
@@ -179,6 +197,8 @@ class ProcessesPane(Pane):
 
     def _note(self, frame: Frame, shown: int) -> str:
         said = []
+        if isinstance(frame.row, JobRow):
+            said.append(f"f lists the {len(frame.row.ranks)} ranks")
         if frame.view.filter_text:
             said.append(f"filter “{frame.view.filter_text}”")
         if len(frame.rows) > shown:
@@ -190,7 +210,7 @@ class ProcessesPane(Pane):
     def _row_line(
         self,
         frame: Frame,
-        row: ProcessRow,
+        row: TableRow,
         texts: list[str],
         columns: list[tuple[Column, int]],
         width: int,
@@ -207,9 +227,14 @@ class ProcessesPane(Pane):
                 pieces.append((fit(text, size - 2), plain))
             elif column.key == "command":
                 command = _short_command(row, text)[self._command_from :]
-                pieces.append((fit(command, size), plain))
+                if isinstance(row, JobRow) and "largest" not in [c.key for c, _ in columns]:
+                    command = f"{row.fullest_text} {command}"
+                pieces.append((fit(_indent(row) + command, size), plain))
             elif column.key == "probe":
                 pieces.append((fit(text, size), ink(_state_tone(row), on)))
+            elif column.key == "pid" and isinstance(row, JobRow):
+                mark = "▾" if row.is_unfolded else "▸"
+                pieces += [(mark, ink("accent", on)), (fit(text, size - 1, right=True), plain)]
             elif column.key == "memory":
                 pieces.append((fit(text, size, right=True), ink("dim" if ended else "text", on)))
             else:
@@ -219,10 +244,10 @@ class ProcessesPane(Pane):
 
 
 def _has_ranks(frame: Frame) -> bool:
-    return any(row.rank_text for row in frame.rows)
+    return any(row.process.probe.rank is not None for row in frame.rows)
 
 
-def _short_command(row: ProcessRow, text: str) -> str:
+def _short_command(row: TableRow, text: str) -> str:
     """The command without the program's folder; the details show all of it."""
     if row.process.command is None:
         return text
@@ -249,7 +274,15 @@ def _head_line(frame: Frame, columns: list[tuple[Column, int]], width: int) -> S
     return line(pieces, width, ink("dim", "chip"))
 
 
-def _state_tone(row: ProcessRow) -> str:
+def _indent(row: TableRow) -> str:
+    """What stands before a command under its job's row."""
+    is_listed = not isinstance(row, JobRow) and row.is_listed_rank
+    return f"  r{row.process.probe.rank} " if is_listed else ""
+
+
+def _state_tone(row: TableRow) -> str:
+    if isinstance(row, JobRow) and not row.is_well:
+        return "warn"
     if row.process.state != "running":
         return "warn"
     return _STATE_TONES.get(
