@@ -22,6 +22,15 @@ class Updates:
         self._number += 1
         self._latest[name] = (self._number, message)
 
+    def last(self, name: str) -> dict[str, Any] | None:
+        """The message of that name, None before there was one."""
+        latest = self._latest.get(name)
+        return None if latest is None else latest[1]
+
+    def names(self) -> list[str]:
+        """Of all messages that there are."""
+        return list(self._latest)
+
     def since(self, told: dict[str, int]) -> list[dict[str, Any]]:
         """What is newer than a viewer knows; ``told`` is brought up to date."""
         news = []
