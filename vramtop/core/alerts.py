@@ -1,16 +1,20 @@
-"""What deserves a word before it is too late: thresholds passed, and forecasts of OOM."""
+"""What deserves a word: failures, forecasts of OOM, thresholds passed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from .breakdowns import probe_device_of
 from .devices import device_rows, uuid_of
 from .fleet import Fleet
 from .forecast import CAUSES, about
+from .postmortem import failed_device, is_settled, verdict
 from .units import format_bytes
+
+_FAILURE_S: Final = 600.0
+"""So long a failure is an alert; its row tells of it for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class Alert:
     """One thing to be warned of; the same ``key`` is the same alert in a later snapshot."""
 
     key: str
-    kind: Literal["threshold", "forecast"]
+    kind: Literal["threshold", "forecast", "oom", "lost"]
     text: str
     """In words, one line."""
     pid: int | None = None
@@ -29,14 +33,37 @@ class Alert:
 
 
 def alerts(fleet: Fleet, at_percent: float | None = None) -> tuple[Alert, ...]:
-    """What is to be warned of in the last snapshot, the nearest OOM first.
+    """What is to be warned of in the last snapshot: failures, the latest first, the nearest OOM.
 
     Args:
         fleet: with its forecasts (``outlook.foresee``).
         at_percent: the share of a device's memory in use from which on that is an alert; None for
             never, since a GPU that a training fills is as it should be.
     """
-    return (*_forecasts(fleet), *_thresholds(fleet, at_percent))
+    return (*_failures(fleet), *_forecasts(fleet), *_thresholds(fleet, at_percent))
+
+
+def _failures(fleet: Fleet) -> Iterator[Alert]:
+    now = fleet.snapshot.taken_at
+    failed = [
+        (process.probe.failure, process)
+        for process in fleet.processes
+        if process.probe.failure is not None
+        and is_settled(process, now)
+        and now - process.probe.failure.at < _FAILURE_S
+    ]
+    for failure, process in sorted(failed, key=lambda pair: -pair[0].at):
+        device = failed_device(process, failure)
+        part = probe_device_of(process, device) if device else None
+        words = "ran out of memory" if failure.kind == "oom" else "ended without a word"
+        yield Alert(
+            key=f"{failure.kind} {process.pid} {process.started_at} {failure.at}",
+            kind=failure.kind,
+            text=f"pid {process.pid} {words}: press w",
+            more=f"pid {process.pid}: {verdict(fleet, process)} (w: all of it)",
+            pid=process.pid,
+            device=uuid_of(part, process) if part else None,
+        )
 
 
 def _forecasts(fleet: Fleet) -> Iterator[Alert]:

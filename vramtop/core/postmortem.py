@@ -112,6 +112,15 @@ def is_settled(process: Process, now: float) -> bool:
     return failure.caught is False or process.probe.state == "gone" or now - failure.at > _WAIT_S
 
 
+def verdict(fleet: Fleet, process: Process) -> str:
+    """A failure in one sentence, with what needs no prediction; "" where there was none."""
+    failure = process.probe.failure
+    if failure is None:
+        return ""
+    at = figures(fleet, process, failure)
+    return sentence(failure, at, remedies(failure, at))
+
+
 def failed_device(process: Process, failure: Failure) -> str | None:
     """The torch device that it is about; of a lost process the one that it used most."""
     if failure.device is not None:

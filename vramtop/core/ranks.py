@@ -18,7 +18,7 @@ from .units import NONE_SHOWN, NOT_AVAILABLE, format_bytes, format_percent, form
 _AS_FULL: Final = 0.98
 """A rank that holds this share of the fullest one is not worth a change of what is looked at."""
 _EVEN_PERCENT: Final = 1.0
-_STATES: Final = ("gone", "hidden", "stale", "waiting", "no probe", "")
+_STATES: Final = ("OOM", "gone", "hidden", "stale", "waiting", "no probe", "")
 """Words for what a rank may be, the worst first."""
 
 
@@ -246,6 +246,8 @@ def _claim(row: ProcessRow) -> tuple[int, float]:
 def _state(row: ProcessRow) -> str:
     """One of ``_STATES``; "" for a rank that is well."""
     process, probe = row.process, row.process.probe
+    if row.is_out_of_memory:
+        return "OOM"
     if "gone" in {process.state, probe.state}:
         return "gone"
     if process.state == "invisible":
@@ -255,7 +257,7 @@ def _state(row: ProcessRow) -> str:
 
 def _present(ranks: tuple[ProcessRow, ...]) -> tuple[ProcessRow, ...]:
     """The ranks that have not ended; all where all have."""
-    return tuple(row for row in ranks if _state(row) != "gone") or ranks
+    return tuple(row for row in ranks if _state(row) not in {"OOM", "gone"}) or ranks
 
 
 def _fullest(ranks: tuple[ProcessRow, ...], preferred: ProcessKey | None) -> ProcessRow:

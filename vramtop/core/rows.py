@@ -98,7 +98,7 @@ class ProcessRow:
     @property
     def command_text(self) -> str:
         """The command, after a word where the process is not what it seems."""
-        state = self.process.state
+        state = "OOM" if self.is_out_of_memory else self.process.state
         command = self.process.command or NOT_AVAILABLE
         return command if state == "running" else f"({state}) {command}"
 
@@ -111,10 +111,20 @@ class ProcessRow:
         return f"r{probe.rank}" + (f"/{probe.world_size}" if probe.world_size else "")
 
     @property
+    def is_out_of_memory(self) -> bool:
+        """An allocation failed, and that ended the program or is left to it."""
+        failure = self.process.probe.failure
+        if failure is None or failure.kind == "lost" or failure.caught:
+            return False
+        return failure.caught is False or self.process.probe.state == "gone"
+
+    @property
     def state_text(self) -> str:
         """The process's state where it matters, else the probe's; with the age of old values."""
         process, state = self.process.state, self.process.probe.state
         age = "" if self.silent_s is None else f" {format_duration(self.silent_s)}"
+        if self.is_out_of_memory:
+            return f"OOM{age}"
         if process == "gone":
             return f"gone{age}"
         if state == "none":

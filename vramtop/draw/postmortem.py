@@ -11,6 +11,7 @@ from ..core.breakdowns import layers
 from ..core.history import total_bytes
 from ..core.memory import CATEGORIES
 from ..core.postmortem_story import HISTORY_S, Story, StoryRow
+from ..core.texts import printable
 from .area import Cell
 from .blocks import part_glyph
 from .scale import time_axis
@@ -93,7 +94,7 @@ def _mark(row: StoryRow, *, mono: bool, ascii: bool) -> Toned:  # noqa: A002
 
 def _facts(story: Story, width: int) -> Iterator[ToneLine]:
     for label, text in story.facts:
-        parts = wrap(_printable(text), max(width - _LABEL, 20)) or [""]
+        parts = wrap(printable(text), max(width - _LABEL, 20)) or [""]
         for place, part in enumerate(parts):
             yield (Toned(f"{'' if place else label:<{_LABEL}}", "dim"), Toned(part))
 
@@ -134,7 +135,7 @@ def _traceback(story: Story, width: int) -> Iterator[ToneLine]:
         return
     yield (Toned("the last lines of its traceback", "accent"),)
     for text in story.traceback:
-        shown = _printable(text)
+        shown = printable(text)
         indent = shown[: len(shown) - len(shown.lstrip())]
         yield from _wrapped(shown.strip(), width, "dim", first=indent, then=indent + "  ")
 
@@ -142,10 +143,5 @@ def _traceback(story: Story, width: int) -> Iterator[ToneLine]:
 def _wrapped(
     text: str, width: int, tone: str, first: str = "", then: str = ""
 ) -> Iterator[ToneLine]:
-    for part in wrap(_printable(text), width, initial_indent=first, subsequent_indent=then):
+    for part in wrap(printable(text), width, initial_indent=first, subsequent_indent=then):
         yield (Toned(part, tone),)
-
-
-def _printable(text: str) -> str:
-    """Without control characters: tracebacks and commands come from strangers."""
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -8,6 +8,7 @@ from textwrap import wrap
 
 from ..core.model import PostMortem
 from ..core.postmortem_story import Story
+from ..core.texts import printable
 from ..core.units import NOT_AVAILABLE
 from ..draw.postmortem import story_lines
 from .ansi import Line, Look, Span, paint
@@ -25,7 +26,7 @@ def _lines(found: PostMortem, story: Story, look: Look) -> Iterator[Line]:
     head = f"pid {process.pid} · {command} · {at:%Y-%m-%d %H:%M:%S}"
     if found.snapshot.host.hostname:
         head += f" · {found.snapshot.host.hostname}"
-    for part in wrap(_printable(head), look.width):
+    for part in wrap(printable(head), look.width):
         yield (Span(part, "dim"),)
     yield ()
     for line in story_lines(story, look.width, look.mono, look.ascii):
@@ -37,7 +38,3 @@ def _lines(found: PostMortem, story: Story, look: Look) -> Iterator[Line]:
     writer = "the training itself" if found.written_by == "probe" else "a vramtop that watched it"
     for part in wrap(f"written by {writer}: {found.failure.file or '?'}", look.width):
         yield (Span(part, "dim"),)
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -65,6 +65,7 @@ ACTIONS: Final = (
     Action("sort", ("s", "o"), "s", "Sort", "then a column's letter", "Processes", in_footer=True),
     Action("fold", ("f",), "f", "Ranks", "one row a job, or each rank", "Processes"),
     Action("details", ("enter",), "enter", "Details", "all of it; modules: open", "Process", True),
+    Action("post_mortem", ("w",), "w", "Why", "why it ran out of memory", "Process"),
     Action("module_list", ("t",), "t", "Modules", "tree, or largest first", "Process"),
     Action("moment", ("m",), "m", "Moment", "predicted: now, peak, phases", "Process"),
     _signal("SIGTERM", "T", "ask it to end"),

@@ -8,13 +8,13 @@ from ..core.breakdowns import outside_bytes
 from ..core.fleet import ProcessKey
 from ..core.model import Process
 from .frame import Frame, View
-from .navigation import Navigation
+from .postmortems import PostMortems
 
 if TYPE_CHECKING:  # the estimator is loaded when it is first asked
     from .exploring import Exploring
 
 
-class Explorers(Navigation):
+class Explorers(PostMortems):
     """An app whose selected process can be explored."""
 
     def __init__(self, view: View) -> None:

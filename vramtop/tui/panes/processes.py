@@ -283,6 +283,9 @@ def _indent(row: TableRow) -> str:
 def _state_tone(row: TableRow) -> str:
     if isinstance(row, JobRow) and not row.is_well:
         return "warn"
+    failure = row.process.probe.failure
+    if failure is not None and not failure.caught and row.process.probe.state == "gone":
+        return "error"
     if row.process.state != "running":
         return "warn"
     return _STATE_TONES.get(

@@ -14,6 +14,8 @@ from ...core.memory import CATEGORIES
 from ...core.model import ModelInfo, OptimizerInfo, ProbeDevice, Process
 from ...core.outlook import forecast_of
 from ...core.phases import peak_sentence, phase_rows
+from ...core.postmortem import verdict
+from ...core.postmortem_story import caught_text
 from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
 from ..frame import Frame
 from ..paint import Piece, fit, line, printable, swatch
@@ -38,6 +40,8 @@ class DetailsScreen(OverlayScreen):
             said: list[tuple[str, str]] = [("process", "has ended and is forgotten")]
         else:
             said = [*_process_facts(frame, process), *_probe_facts(process)]
+            if process.probe.failure is not None and not process.probe.failure.caught:
+                said.append(("failed", f"{verdict(frame.fleet, process)} (w: all of it)"))
         lines = [text for label, value in said for text in _fact(frame, label, value, width)]
         for part in process.probe.devices if process else ():
             lines.append(line([], width, frame.ink("text")))
@@ -103,6 +107,8 @@ def _probe_facts(process: Process) -> list[tuple[str, str]]:
         facts.append(("samples dropped", str(probe.dropped_samples)))
     if probe.problem:
         facts.append(("problem", probe.problem))
+    if probe.caught_ooms:
+        facts.append(("out of memory", caught_text(probe.caught_ooms)))
     for model in probe.models:
         facts += _model_facts(model)
     for optimizer in probe.optimizers:
