@@ -18,6 +18,7 @@ BENCHMARKS = (
     "explore_speed",
     "animation",
     "predicted_vs_actual",
+    "attach",
 )
 RECORDERS = ("record_forecast",)
 """They write files that tests read: run by name only."""
