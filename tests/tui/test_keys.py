@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vramtop.tui.actions import ACTIONS, available
+from vramtop.tui.actions import available
 from vramtop.tui.panes import PANES
 from vramtop.tui.screens.sort import LETTERS
 
@@ -108,7 +108,7 @@ async def test_the_rate_has_ends(shown):
 async def test_help_tells_every_action_and_colour(shown, key):
     async with shown(size=(160, 60)) as screen:
         await screen.press(key)
-        for action in ACTIONS:
+        for action in available(readonly=False):
             assert action.help in screen.text
             assert action.shown_keys in screen.text
         for meaning in ("gradients", "optimizer state", "driver reserve", "unattributed"):
@@ -260,6 +260,8 @@ async def test_a_refused_signal_is_said(shown):
         process.wait()
 
 
-def test_no_key_does_two_things():
-    keys = [key for action in ACTIONS for key in action.keys]
+@pytest.mark.parametrize("is_replay", [False, True])
+def test_no_key_does_two_things(is_replay):
+    actions = available(readonly=False, is_replay=is_replay)
+    keys = [key for action in actions for key in action.keys]
     assert len(keys) == len(set(keys))

@@ -15,7 +15,7 @@ from .. import __version__
 from ..errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, UsageError, VramtopError
 
 COMMANDS = (
-    *("monitor", "run", "attach", "demo"),
+    *("monitor", "run", "attach", "demo", "record", "replay"),
     *("estimate", "plan", "explore", "postmortem", "doctor"),
 )
 """Module names; the first is what a bare ``vramtop`` does."""

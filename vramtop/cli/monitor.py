@@ -26,25 +26,12 @@ EXAMPLE = "vramtop --once --json --backend host"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that every command shares that shows snapshots."""
-    low, high = settings.INTERVAL_RANGE_S
     parser.add_argument("--once", action="store_true", help="print one snapshot and exit")
     parser.add_argument("--json", action="store_true", help="with --once: as one JSON object")
-    parser.add_argument(
-        "--backend",
-        choices=settings.BACKENDS,
-        help="where devices come from: the NVIDIA driver, the host's RAM, or the first of "
-        "the two that works (default: auto)",
-    )
-    parser.add_argument(
-        "--interval",
-        type=_interval,
-        metavar="SECONDS",
-        help=f"time between readings, {low:g} to {high:g} (default: 1)",
-    )
+    add_reading_arguments(parser)
     parser.add_argument(
         "--readonly", action="store_true", default=None, help="take signals away from the app"
     )
-    low, high = settings.ALERT_RANGE_PERCENT
     parser.add_argument(
         "--alert-at",
         type=_percent,
@@ -58,6 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COMMAND",
         help="shell command that the screen runs once for each alert; it finds what it is about "
         "in $VRAMTOP_ALERT_TEXT, _KIND (threshold, forecast), _PID and _DEVICE",
+    )
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is read, and how often."""
+    low, high = settings.INTERVAL_RANGE_S
+    parser.add_argument(
+        "--backend",
+        choices=settings.BACKENDS,
+        help="where devices come from: the NVIDIA driver, the host's RAM, or the first of "
+        "the two that works (default: auto)",
+    )
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        metavar="SECONDS",
+        help=f"time between readings, {low:g} to {high:g} (default: 1)",
     )
 
 
@@ -175,7 +179,17 @@ def _read_snapshot(options: Options) -> Snapshot:
 
 def print_snapshot(snapshot: Snapshot, active: tuple[Alert, ...] = (), *, as_json: bool) -> None:
     """Print a snapshot, its alerts and what its trainings should hold, as a table or as JSON."""
-    predictions = _predictions(snapshot)
+    render_snapshot(snapshot, active, _predictions(snapshot), as_json=as_json)
+
+
+def render_snapshot(
+    snapshot: Snapshot,
+    active: tuple[Alert, ...],
+    predictions: Mapping[ProcessKey, Prediction],
+    *,
+    as_json: bool,
+) -> None:
+    """Print a snapshot, its alerts and these predictions, as a table or as JSON."""
     if as_json:
         from ..report import json
 

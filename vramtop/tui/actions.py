@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from textual.binding import Binding
 
@@ -26,10 +26,17 @@ class Action:
     in_palette: bool = True
     is_signal: bool = False
     """Acts on processes: not there with --readonly."""
+    when: Literal["always", "live", "replay"] = "always"
+    """Whether it needs processes that run, or a recording of them."""
 
 
 def _move(to: str, keys: tuple[str, ...], shown: str, what: str) -> Action:
     return Action(f"move('{to}')", keys, shown, to, what, "Moving", in_palette=False)
+
+
+def _replay(name: str, keys: tuple[str, ...], shown: str, label: str, what: str) -> Action:
+    in_footer = name in {"seek(-10)", "seek(10)", "speed(1)"}
+    return Action(name, keys, shown, label, what, "Replay", in_footer, when="replay")
 
 
 def _signal(name: str, key: str, what: str) -> Action:
@@ -57,8 +64,19 @@ ACTIONS: Final = (
     ),
     Action("back", ("escape",), "esc", "Back", "end filter, undo enlarging", "General"),
     Action("pause", ("space",), "space", "Pause", "freeze the screen", "General", in_footer=True),
-    Action("faster", ("plus",), "+", "Faster", "read more often (0.25 s)", "General"),
-    Action("slower", ("minus",), "-", "Slower", "read less often (10 s)", "General"),
+    Action("faster", ("plus",), "+", "Faster", "read more often (0.25 s)", "General", when="live"),
+    Action("slower", ("minus",), "-", "Slower", "read less often (10 s)", "General", when="live"),
+    Action("record", ("r",), "r", "Record", "to a file; again: end it", "General", when="live"),
+    _replay("seek(-10)", ("comma",), ",", "−10 s", "ten seconds back"),
+    _replay("seek(10)", ("full_stop",), ".", "+10 s", "ten seconds on"),
+    _replay("seek(-60)", ("left_curly_bracket",), "{", "−1 min", "a minute back"),
+    _replay("seek(60)", ("right_curly_bracket",), "}", "+1 min", "a minute on"),
+    _replay("step(-1)", ("left_square_bracket",), "[", "Before", "one snapshot back, halted"),
+    _replay("step(1)", ("right_square_bracket",), "]", "After", "one snapshot on, halted"),
+    _replay("to_end(False)", ("0", "ctrl+home"), "0", "Begin", "to the beginning"),
+    _replay("to_end(True)", ("dollar_sign", "ctrl+end"), "$", "End", "to the end"),
+    _replay("speed(1)", ("greater_than_sign", "plus"), "> +", "Faster", "twice as fast (64×)"),
+    _replay("speed(-1)", ("less_than_sign", "minus"), "< -", "Slower", "half as fast (0.25×)"),
     Action("toggle_theme", (), "", "Theme", "dark or light", "General"),
     Action("problems", ("p",), "p", "Problems", "alerts and failed readings", "General"),
     Action("filter", ("slash",), "/", "Filter", "show matching rows", "Processes", in_footer=True),
@@ -68,6 +86,7 @@ ACTIONS: Final = (
     Action("post_mortem", ("w",), "w", "Why", "why it ran out of memory", "Process"),
     Action("module_list", ("t",), "t", "Modules", "tree, or largest first", "Process"),
     Action("moment", ("m",), "m", "Moment", "predicted: now, peak, phases", "Process"),
+    Action("attach", ("a",), "a", "Attach", "put the probe into it", "Process", is_signal=True),
     _signal("SIGTERM", "T", "ask it to end"),
     _signal("SIGKILL", "K", "end it at once"),
     _signal("SIGINT", "I", "interrupt, as ctrl+c"),
@@ -95,9 +114,14 @@ ACTIONS: Final = (
 )
 
 
-def available(*, readonly: bool) -> tuple[Action, ...]:
+def available(*, readonly: bool, is_replay: bool = False) -> tuple[Action, ...]:
     """The actions of this run."""
-    return tuple(action for action in ACTIONS if not (readonly and action.is_signal))
+    other = "live" if is_replay else "replay"
+    return tuple(
+        action
+        for action in ACTIONS
+        if action.when != other and not (action.is_signal and (readonly or is_replay))
+    )
 
 
 def bindings(actions: tuple[Action, ...]) -> list[Binding]:

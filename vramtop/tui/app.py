@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -16,12 +15,12 @@ from ..core.alerts import Alert, alerts
 from ..core.rows import SORT_KEYS
 from ..errors import EXIT_OK
 from ..sources.base import SnapshotSource
+from ..sources.recording.replay import Replay
 from .actions import available, bindings
-from .explorers import Explorers
-from .feed import Feed
 from .frame import Frame, View
 from .leaving import leave_on_signals
 from .panes import PANES, Pane, ProcessesPane
+from .recorded import Recorded
 from .screens.overlay import OverlayScreen
 from .theme import DARK, LIGHT, THEMES
 from .widgets.bars import Footer, ProblemBar, StatusBar
@@ -30,15 +29,10 @@ from .widgets.lower import Lower
 
 OnAlerts = Callable[[Sequence[Alert], float], str]
 """Given the alerts of every snapshot and its time; what it says is for the message line."""
-PERIODS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-class SnapshotsWait(Message):
-    """The feed has something to show."""
-
-
-class VramtopApp(Explorers):
-    """The live screen over any source of snapshots."""
+class VramtopApp(Recorded):
+    """The screen over any source of snapshots, or over a recording of them."""
 
     TITLE = "vramtop"
     CSS_PATH = "app.tcss"
@@ -48,7 +42,7 @@ class VramtopApp(Explorers):
 
     def __init__(
         self,
-        source: SnapshotSource,
+        source: SnapshotSource | Replay,
         *,
         select_pid: int | None = None,
         readonly: bool = False,
@@ -57,15 +51,14 @@ class VramtopApp(Explorers):
         pane: str | None = None,
         on_alerts: OnAlerts | None = None,
     ) -> None:
-        super().__init__(replace(view or View(), period_s=source.period_s))
+        super().__init__(view or View(), source)
         for known in THEMES:
             self.register_theme(known)
         self.theme = theme if theme in self.available_themes else DARK
-        self.actions = available(readonly=readonly)
+        self.actions = available(readonly=readonly, is_replay=isinstance(source, Replay))
         self._bindings.key_to_bindings.pop("ctrl+c")  # textual only explains how to quit
         for binding in bindings(self.actions):
             self._bindings.key_to_bindings.setdefault(binding.key, []).append(binding)
-        self._feed = Feed(source, lambda: self.post_message(SnapshotsWait()))
         self._on_alerts = on_alerts
         self._select_pid = select_pid
         self._pane = pane if pane in [kind.NAME for kind in PANES] else self._pane
@@ -90,8 +83,7 @@ class VramtopApp(Explorers):
         leave_on_signals(self)
 
     def on_unmount(self) -> None:
-        """End the threads."""
-        self._feed.source.stop()
+        """End what is being predicted."""
         self._predict.close()
 
     def on_resize(self) -> None:
@@ -101,6 +93,7 @@ class VramtopApp(Explorers):
     def on_snapshots_wait(self) -> None:
         """Take in what came; a paused screen stays as it is."""
         self._fleet = self._feed.drain(self._fleet)
+        self._follow_replay()
         if self._select_pid is not None:
             for process in self._fleet.snapshot.processes:
                 if process.pid == self._select_pid:
@@ -144,23 +137,6 @@ class VramtopApp(Explorers):
 
     # What the table of actions names.
 
-    def action_pause(self) -> None:
-        """Freeze the screen, or let it go on."""
-        self._change(paused=not self._view.paused)
-
-    def action_faster(self) -> None:
-        """Read more often."""
-        self._set_period(max((p for p in PERIODS_S if p < self._view.period_s), default=None))
-
-    def action_slower(self) -> None:
-        """Read less often."""
-        self._set_period(min((p for p in PERIODS_S if p > self._view.period_s), default=None))
-
-    def _set_period(self, period_s: float | None) -> None:
-        if period_s is not None:
-            self._feed.source.period_s = period_s
-            self._change(period_s=period_s)
-
     def action_toggle_theme(self) -> None:
         """Change between dark and light."""
         self.theme = LIGHT if self.current_theme.dark else DARK
@@ -202,7 +178,7 @@ class VramtopApp(Explorers):
 
 
 def run_app(
-    source: SnapshotSource,
+    source: SnapshotSource | Replay,
     *,
     select_pid: int | None = None,
     readonly: bool = False,

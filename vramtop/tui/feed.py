@@ -9,6 +9,7 @@ from ..core.fleet import Fleet, reduce
 from ..core.model import Snapshot
 from ..core.outlook import foresee
 from ..sources.base import SnapshotSource
+from ..sources.recording.recorder import Recorder, with_past
 
 
 class Feed:
@@ -20,6 +21,7 @@ class Feed:
         self._notify = notify
         self._lock = threading.Lock()
         self._waiting: list[Snapshot] = []
+        self._recorder: Recorder | None = None
 
     def start(self) -> None:
         """Start the source."""
@@ -33,9 +35,25 @@ class Feed:
             fleet = reduce(fleet, snapshot)
         return foresee(fleet) if waiting else fleet
 
+    def stop(self) -> None:
+        """End the source."""
+        self.source.stop()
+
+    def record(self, recorder: Recorder | None, fleet: Fleet) -> None:
+        """Hand every snapshot after the fleet's, and that one, to a recorder; None: no more."""
+        with self._lock:
+            self._recorder = recorder
+            if recorder is not None:
+                if not fleet.is_waiting:
+                    recorder.take(with_past(fleet))
+                for snapshot in self._waiting:
+                    recorder.take(snapshot)
+
     def _deliver(self, snapshot: Snapshot) -> None:
         with self._lock:
             self._waiting.append(snapshot)
+            if self._recorder is not None:
+                self._recorder.take(snapshot)
             is_first = len(self._waiting) == 1
         if is_first:
             self._notify()

@@ -11,8 +11,9 @@ from ..core.alerts import Alert, alerts
 from ..core.breakdowns import probe_device_of, torch_devices
 from ..core.fleet import Fleet, ProcessKey
 from ..core.memory import Detail
-from ..core.model import Device, DeviceMemory, MigDevice, ProbeDevice, Process
+from ..core.model import Device, DeviceMemory, MigDevice, ProbeDevice, Problem, Process
 from ..core.ranks import JobRow, TableRow, table_rows
+from ..sources.recording.playback import Playback
 from .theme import Ink
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class View:
     """How full a device may be before the screen warns; None: as full as it likes."""
     message: str = ""
     """The answer to the last key, until the next one."""
+    is_recording: bool = False
+    playback: Playback | None = None
+    """Where the replay is; None on a live screen."""
+    problem: Problem | None = None
+    """Of a recording, written or replayed; those of sources are in the snapshot."""
 
 
 @dataclass(frozen=True, eq=False)  # comparing fleets would cost more than painting them

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ...core.fleet import Fleet, reduce
+from ...core.outlook import foresee
 from .checkpoints import Checkpoints, Place
 from .index import Index, scan
 from .playback import SPEEDS, Playback
@@ -130,7 +131,7 @@ class Replay:
         index = scan(self._reader.copy(), lambda: not self._stopping.is_set())
         with self._changed:
             self._index = index
-            self._target = 0
+            self._go(0)
         while True:
             with self._changed:
                 target = self._target
@@ -215,3 +216,24 @@ class Replay:
             ending=self._index.ending,
         )
         self._notify()
+
+
+def fleet_at(path: Path, at_s: float | None) -> tuple[Fleet, str]:
+    """The fleet at the last snapshot up to so many seconds after the first, None: of all.
+
+    And how the recording ends, a sentence; "" where that is in order, or was not asked.
+
+    Raises:
+        FileUnreadable: it is no recording, or one of another version.
+    """
+    reader = Reader(path)
+    try:
+        wanted = None
+        if at_s is not None:
+            wanted = bisect_right(scan(reader.copy()).positions_s, at_s)
+        fleet = Fleet()
+        while reader.count != wanted and (snapshot := reader.next()) is not None:
+            fleet = reduce(fleet, snapshot)
+        return foresee(fleet), reader.ending or ""
+    finally:
+        reader.close()

@@ -75,4 +75,4 @@ class HelpScreen(OverlayScreen):
         return lines
 
 
-_GROUPS = ("General", "Processes", "Process", "Moving", "Panes", "What if")
+_GROUPS = ("General", "Replay", "Processes", "Process", "Moving", "Panes", "What if")

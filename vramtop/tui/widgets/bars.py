@@ -35,8 +35,13 @@ class StatusBar(Canvas):
             watched = sum(p.probe.state == "streaming" for p in fleet.snapshot.processes)
             known = len(fleet.snapshot.processes)
             pieces.append((f"· {known} process{'es' * (known != 1)}, {watched} with a probe ", dim))
-        pieces.append((f"· every {view.period_s:g} s", dim))
         right: list[Piece] = []
+        if view.playback is None:
+            pieces.append((f"· every {view.period_s:g} s", dim))
+        else:
+            right.append((f" {view.playback.text} ", ink("accent", "chip", bold=True)))
+        if view.is_recording:
+            right.append((" ● rec ", ink("warn", "chip", bold=True)))
         if frame.alerts:
             more = f" +{len(frame.alerts) - 1} more: p" if len(frame.alerts) > 1 else ""
             warned = f" ▲ {printable(frame.alerts[0].text)}{more} "
@@ -70,7 +75,8 @@ class ProblemBar(Canvas):
 
     def show(self, frame: Frame) -> None:
         """Show this frame."""
-        present = frame.fleet.snapshot.problems
+        own = (frame.view.problem,) if frame.view.problem else ()
+        present = (*own, *frame.fleet.snapshot.problems)
         kept = [problem for problem in self._known if problem in present]
         new = [problem for problem in dict.fromkeys(present) if problem not in self._known]
         self._known = [*reversed(new), *kept]
@@ -112,7 +118,9 @@ class Footer(Canvas):
         self._places = []
         used = 0
         for action in self._actions:
-            label = "Resume" if action.name == "pause" and frame.view.paused else action.label
+            playback = frame.view.playback
+            halted = playback.is_paused if playback else frame.view.paused
+            label = "Resume" if action.name == "pause" and halted else action.label
             key, word = f" {action.shown_keys}", f" {label} "
             if used + len(key) + len(word) > width:
                 break
