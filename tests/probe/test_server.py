@@ -30,6 +30,7 @@ class Content:
         self.past = History()
         self.updates = Updates()
         self.padding = "x" * padding
+        self.detached = False
 
     def hello(self):
         return {"type": "hello", "protocol": 1}
@@ -45,6 +46,12 @@ class Content:
 
     def watched(self, period_s):
         self.period_s = period_s
+
+    def detach(self):
+        self.detached = True
+
+    def chores(self):
+        return None
 
 
 @pytest.fixture
@@ -181,6 +188,68 @@ def test_lost_socket_file_is_bound_again(serve, runtime_dir, connect, monkeypatc
     wait_until(path.exists)
     assert connect(runtime_dir, os.getpid()).next("sample")
     assert viewer.now()  # who was connected stays connected
+
+
+@pytest.mark.parametrize(("why", "last"), [("exit", "exit"), (None, None)])
+def test_the_last_line_says_why_it_ends(serve, runtime_dir, connect, why, last):
+    server = serve(Content())
+    viewer = connect(runtime_dir, os.getpid())
+    assert viewer.next("sample")
+    server.stop(why)
+    heard = []
+    with contextlib.suppress(EOFError):
+        while True:
+            heard.append(viewer.read())
+    assert [m["why"] for m in heard if m["type"] == "bye"] == ([last] if last else [])
+    assert last is None or heard[-1]["type"] == "bye"
+
+
+def test_who_does_not_read_does_not_keep_it_from_ending(serve, runtime_dir, connect):
+    server = serve(Content(padding=1 << 17))
+    deaf, alert = connect(runtime_dir, os.getpid()), connect(runtime_dir, os.getpid())
+    assert alert.now()
+    # By now the deaf one's socket is full, whatever the kernel gives it.
+    wait_until(lambda: any(viewer.full for viewer in list(server._viewers.values())), 20)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 1.9
+    assert deaf.socket.fileno() >= 0
+
+
+def test_another_content_takes_over_without_viewers_being_cut_off(serve, runtime_dir, connect):
+    first, second = Content(), Content(padding=3)
+    server = serve(first)
+    viewer = connect(runtime_dir, os.getpid())
+    assert viewer.next("sample")["padding"] == ""
+    server.hand_over(second)
+    while viewer.next("sample")["padding"] != "xxx":
+        pass
+    assert second.period_s == 0.05
+    viewer.socket.sendall(b'{"type": "detach", "protocol": 1}\n')
+    wait_until(lambda: second.detached)
+    assert not first.detached
+
+
+def test_chores_end_the_server_from_within(runtime_dir, connect):
+    class Leaving(Content):
+        def chores(self):
+            if self.detached:
+                self.server.end()
+            return 0.01
+
+    before = descriptors()
+    content = Leaving()
+    content.server = Server(content, Faults())
+    content.server.start()
+    viewer = connect(runtime_dir, os.getpid())
+    viewer.socket.sendall(b'{"type": "detach", "protocol": 1}\n')
+    assert viewer.next("bye")["why"] == "detached"
+    with pytest.raises(EOFError):
+        viewer.read()
+    content.server._thread.join(5)
+    assert list(runtime_dir.iterdir()) == []
+    viewer.close()
+    assert descriptors() == before
 
 
 def test_planted_directory_is_refused(runtime_dir, monkeypatch):

@@ -34,7 +34,7 @@ def watch(*objects: Any) -> None:
             if isinstance(item, torch.nn.Module):
                 probe.observer.add_root(item)
             else:
-                probe.observer.add_optimizer(item)
+                probe.observer.add_optimizer(_inner(torch, item))
         probe.serve()
     except Exception as error:
         _report("watch", error)
@@ -83,6 +83,12 @@ class stage(ContextDecorator):  # noqa: N801  used like a function
             _part("stages").STAGES.end()
         except Exception as error:
             _report("stages", error)
+
+
+def _inner(torch: Any, optimizer: Any) -> Any:
+    """The optimizer that steps: Accelerate's is a shell around it."""
+    inner = vars(optimizer).get("optimizer")
+    return inner if isinstance(inner, torch.optim.Optimizer) else optimizer
 
 
 def _session() -> Any:

@@ -31,6 +31,14 @@ def install() -> None:
         pass
 
 
+def remove() -> None:
+    """As if it had never been installed."""
+    global _finder
+    finder, _finder = _finder, None
+    if finder in sys.meta_path:
+        sys.meta_path.remove(finder)
+
+
 def start() -> None:
     """Put the hooks into the torch that is loaded; never raises, faults go to the viewers."""
     try:

@@ -78,6 +78,13 @@ class CoarseRecording:
         """Nothing to take out."""
         return True
 
+    def give_up(self) -> bool:
+        """The same from any thread."""
+        return True
+
+    def sleep(self) -> None:
+        """Nothing to see."""
+
     def start(self) -> None:
         """Nothing to put in."""
 

@@ -133,6 +133,18 @@ class Detail:
         if recording is not None and not recording.stop():
             self._left_over = recording
 
+    def give_up(self) -> None:
+        """The same from any thread: the recording ends at its thread's next module or boundary."""
+        recording = self._recording
+        if recording is not None and recording.give_up():
+            self._recording = None
+
+    def sleep(self) -> None:
+        """From any thread: what cannot be stopped sees no more, and stays where it is."""
+        for recording in (self._recording, self._left_over):
+            if recording is not None:
+                recording.sleep()
+
     def _hear(
         self, boundary: Boundary, tell: Callable[[Recording | CoarseRecording], None]
     ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
+from itertools import chain, compress, starmap, tee
 from typing import Any
 
 from .accounting import modules_of
@@ -53,42 +55,98 @@ def holds_all(roots: list[Any], tensors: list[Any]) -> bool:
     return all(id(tensor) in held for tensor in tensors)
 
 
+class Found:
+    """What is alive in a process that has long begun."""
+
+    def __init__(self, optimizers: list[Any], roots: list[Any], others: list[Any]) -> None:
+        self.optimizers = optimizers
+        """Those that have made state; any other is heard at its first step."""
+        self.roots = roots
+        """What holds their parameters."""
+        self.others = others
+        """Outermost modules with parameters: models that infer, teachers, copies that nobody
+        runs; the largest first."""
+
+
+def search(torch: Any) -> Found:
+    """Look for models and optimizers once, on any thread: no tensor is touched."""
+    kinds = _classes(torch.optim.Optimizer)
+    living = _living(kinds | _classes(torch.nn.Module))
+    # A wrapper around an optimizer (accelerate's) has the other's state, not its own.
+    optimizers = [item for item in living if type(item) in kinds and _has_state(item)]
+    tree = _Tree([item for item in living if type(item) not in kinds])
+    roots = tree.above({id(tensor) for item in optimizers for tensor in parameters_of(item)})
+    others = [module for module in tree.above(None) if all(module is not root for root in roots)]
+    others.sort(key=lambda module: -sum(1 for _ in modules_of([module])))
+    roots = roots[:_MAX_ROOTS]
+    return Found(optimizers[:_MAX_ROOTS], roots, others[: _MAX_ROOTS - len(roots)])
+
+
+def _has_state(optimizer: Any) -> bool:
+    own = vars(optimizer)
+    state = own.get("state")
+    return "param_groups" in own and issubclass(type(state), dict) and len(state) > 0
+
+
 def roots_holding(torch: Any, tensors: list[Any]) -> list[Any]:
     """The outermost live modules with any of the tensors among their parameters.
 
-    Looks at every object that the garbage collector knows, some tens of milliseconds in a large
-    process: for the first step of an optimizer, not for every one, and on the thread that trains
-    only. Each object has one reference more meanwhile: a tuple that another thread is just making
-    from a generator would be refused to it (SystemError from _PyTuple_Resize).
+    For the first step of an optimizer, not for every one.
     """
-    kinds = _classes(torch.nn.Module)
-    # The type, not isinstance: that would ask foreign objects for their __class__.
-    modules = [item for item in gc.get_objects() if type(item) in kinds]
-    modules = [module for module in modules if "_modules" in module.__dict__]
-    wanted = {id(tensor) for tensor in tensors}
-    parents: dict[int, list[Any]] = {}
-    for module in modules:
-        for child in module._modules.values():
-            if child is not None:
-                parents.setdefault(id(child), []).append(module)
-    found = [
-        module
-        for module in modules
-        if any(id(tensor) in wanted for tensor in module._parameters.values())
-    ]
-    outermost: dict[int, Any] = {}
-    seen: set[int] = set()
-    while found:
-        module = found.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        above = parents.get(id(module))
-        if above:
-            found.extend(above)
-        else:
-            outermost[id(module)] = module
-    return list(outermost.values())[:_MAX_ROOTS]
+    tree = _Tree(_living(_classes(torch.nn.Module)))
+    return tree.above({id(tensor) for tensor in tensors})[:_MAX_ROOTS]
+
+
+class _Tree:
+    """Modules, and which is in which."""
+
+    def __init__(self, modules: list[Any]) -> None:
+        # One that is just being made may have neither yet.
+        self._modules = [m for m in modules if {"_modules", "_parameters"} <= m.__dict__.keys()]
+        self._parents: dict[int, list[Any]] = {}
+        for module in self._modules:
+            for child in list(module._modules.values()):
+                if child is not None:
+                    self._parents.setdefault(id(child), []).append(module)
+
+    def above(self, wanted: set[int] | None) -> list[Any]:
+        """The outermost modules over parameters of these ids (None: any)."""
+        found = [module for module in self._modules if _holds(module, wanted)]
+        outermost: dict[int, Any] = {}
+        seen: set[int] = set()
+        while found:
+            module = found.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            above = self._parents.get(id(module))
+            if above:
+                found.extend(above)
+            else:
+                outermost[id(module)] = module
+        return list(outermost.values())
+
+
+def _holds(module: Any, wanted: set[int] | None) -> bool:
+    tensors = [tensor for tensor in list(module._parameters.values()) if tensor is not None]
+    return bool(tensors) if wanted is None else any(id(tensor) in wanted for tensor in tensors)
+
+
+def _living(kinds: set[type]) -> list[Any]:
+    """Every live object of exactly these classes that the garbage collector knows (30–90 ms).
+
+    The type, not isinstance: that would ask foreign objects for their ``__class__``. In one call
+    that runs no bytecode, so that no other thread runs meanwhile: each object has one reference
+    more until the call is over, and a tuple that a thread is just making from a generator would
+    be refused to it (SystemError from _PyTuple_Resize).
+    """
+    return list(_of_kinds({id(kind) for kind in kinds}))
+
+
+def _of_kinds(kinds: set[int]) -> Iterator[Any]:
+    # A function of its own: its names would keep what the iterators hold.
+    items, again = tee(chain.from_iterable(starmap(gc.get_objects, [()])))
+    return compress(items, map(kinds.__contains__, map(id, map(type, again))))
 
 
 def _classes(base: type) -> set[type]:

@@ -11,13 +11,16 @@ from _thread import get_ident
 from time import perf_counter
 from typing import Any, Callable
 
-from .boundaries import FORWARD_BEGINS, FORWARD_ENDS, STEP_BEGINS, STEP_ENDS
 from .gate import Gate
 
 # Read as ``torch.compiler.is_compiling()`` in the hooks: dynamo knows it by that path.
 torch: Any = sys.modules["torch"]
 
 Listener = Callable[..., None]
+
+
+def deaf(*_: Any) -> None:
+    """A listener that takes no notice."""
 
 
 class Hook:
@@ -35,6 +38,10 @@ class Hook:
         if torch.compiler.is_compiling():
             return
         self._listener(module, *rest)
+
+    def listen(self, listener: Listener) -> None:
+        """Hand everything to this one from now on, on any thread."""
+        self._listener = listener
 
     def __reduce__(self) -> Any:
         return getattr, (contextlib.nullcontext(), "__exit__")
@@ -83,30 +90,18 @@ class StepEndHook(EndHook):
             super().__call__(module, *rest)
 
 
-def hook_optimizers(before: Listener, after: Listener, gate: Gate) -> None:
-    """Hear of every step of every optimizer, existing and future."""
-    from torch.optim.optimizer import (
-        register_optimizer_step_post_hook,
-        register_optimizer_step_pre_hook,
-    )
+class FailHook(Hook):
+    """Hears of the exception that a module's forward is left by; of nothing else."""
 
-    register_optimizer_step_pre_hook(BeginHook(before, gate, STEP_BEGINS))
-    register_optimizer_step_post_hook(StepEndHook(after, gate, STEP_ENDS))
-
-
-def hook_root(module: Any, before: Listener, after: Listener, gate: Gate) -> list[Any]:
-    """Hear of the forwards of one module; the handles take the hooks out again.
-
-    A ScriptModule takes no hooks: what it holds is counted at optimizer steps.
-    """
-    if issubclass(type(module), torch.jit.ScriptModule):
-        return []
-    begins = BeginHook(before, gate, FORWARD_BEGINS)
-    ends = EndHook(after, gate, FORWARD_ENDS)
-    return [
-        module.register_forward_pre_hook(begins, with_kwargs=True),
-        module.register_forward_hook(ends, with_kwargs=True),
-    ]
+    def __call__(self, module: Any, *rest: Any) -> None:
+        """As torch calls it, with what the forward gave: nothing, where it has failed."""
+        if torch.compiler.is_compiling() or rest[-1] is not None:
+            return
+        error = sys.exc_info()[1]
+        trace = None if error is None else error.__traceback__
+        # Else the user is handling an exception while a forward of his gives None.
+        if trace is not None and trace.tb_frame.f_code.co_name == "_call_impl":
+            self._listener(module, error)
 
 
 class FirstForward:

@@ -56,13 +56,16 @@ class Descriptions:
         record.call = call
 
     def refresh(self, roots: Iterable[RootRecord], optimizers: Iterable[OptimizerRecord]) -> None:
-        """Describe everything anew, from time to time."""
+        """Describe what is new, and everything anew from time to time."""
         now = time.perf_counter()
-        if now - self._all_at > _AGE_S:
+        is_old = now - self._all_at > _AGE_S
+        if is_old:
             self._all_at = now
-            for root in roots:
+        for root in roots:
+            if is_old or root.description is None:
                 self.root(root)
-            for optimizer in optimizers:
+        for optimizer in optimizers:
+            if is_old or optimizer.description is None:
                 self.optimizer(optimizer)
 
     def _describe(self, record: Record, tell: Callable[[Any], dict[str, Any]]) -> None:

@@ -7,30 +7,31 @@ from __future__ import annotations
 
 import time
 from _thread import get_ident
-from pathlib import Path
 from typing import Any, Callable
 
 from . import boundaries
 from .accounting import Counts, Visit, count, is_disturbed
 from .detail import PART as DETAIL
 from .detail import Detail
-from .discovery import RootFinder
+from .discovery import RootFinder, search
+from .ears import Ears
+from .failures import Failures
 from .faults import Faults
-from .gate import Gate
-from .hooks import FirstForward, hook_optimizers, hook_root
+from .frames import is_running
 from .inference import phase_of_forward
 from .job import Descriptions
 from .pace import DetailPace, Pace
+from .published import Published, living
 from .records import OptimizerRecord, Record, RootRecord
-from .replay import USUALLY_ENDED, DeviceDetail
+from .replay import DeviceDetail
 from .sampling import Sampler
-from .sizes import OpenSizes, add, join
 from .steps import StepClock
 
-_MAX_JOB_OBJECTS = 16
+_PATIENCE_S = 20.0
+"""How long a recording is waited for when the probe leaves."""
 
 
-class Observer:
+class Observer(Published):
     """The training side of the probe.
 
     ``on_activity`` is called at the first hook of a process (again after a fork) and says whether
@@ -48,6 +49,7 @@ class Observer:
         on_sampled: Callable[[], None],
         on_detail: Callable[[dict[str, DeviceDetail], list[str], list[list[int]]], None],
     ) -> None:
+        super().__init__()
         self._torch = torch
         self._faults = faults
         self._pace = pace
@@ -56,88 +58,72 @@ class Observer:
         self._on_sampled = on_sampled
         self._on_detail = on_detail
         self.detail_pace = DetailPace()
-        self.gate = Gate()
+        self.failures = Failures(faults)
         self._active: bool | None = None
-        self._roots: dict[int, RootRecord] = {}
-        self._optimizers: dict[int, OptimizerRecord] = {}
-        self._samplers: dict[int, Sampler] = {}
-        self._details: dict[int, Detail] = {}
+        self._candidates: dict[int, RootRecord] = {}
+        """Roots from their first forward on: found by a search, not by what trains."""
         self._uncounted: set[boundaries.Boundary] = set()
-        self._first_forward: FirstForward | None = None
-        self._clock = StepClock()
+        self._ears = Ears(self.gate)
+        self._leave_by: float | None = None
         self._finder = RootFinder(torch, pace)
         self._descriptions = Descriptions(torch, faults)
-
-    # What the server reads, on its own thread.
-
-    def ended_phase(self, passed: boundaries.Boundary) -> str | None:
-        """The phase that had ended last at a boundary, None while that is not known."""
-        for detail in list(self._details.values()):
-            if passed in detail.ended_at:
-                return detail.ended_at[passed]
-        return USUALLY_ENDED.get(passed[0])
-
-    def totals(self, passed: boundaries.Boundary | None = None) -> dict[str, OpenSizes]:
-        """Bytes by device as of a boundary (the last one), over all training threads.
-
-        What only a recorded step can tell is of the same boundary of the last one recorded.
-        """
-        owners = {r.owner for r in [*self._roots.values(), *self._optimizers.values()]}
-        total: dict[str, OpenSizes] = {}
-        passed = passed or self.gate.last
-        for thread, sampler in list(self._samplers.items()):
-            if thread in owners:  # else its models are gone, and their memory with them
-                boundary = passed if thread == self.gate.thread else sampler.boundary
-                for device, sizes in self._sizes_of(thread, sampler, boundary).items():
-                    known = total.get(device)
-                    total[device] = sizes if known is None else add(known, sizes)
-        return total
-
-    def _sizes_of(
-        self, thread: int, sampler: Sampler, boundary: boundaries.Boundary
-    ) -> dict[str, OpenSizes]:
-        counts = sampler.counts_at(boundary)
-        recorded = self._details[thread].sizes_at.get(boundary, {})
-        return {
-            device: join(counts.get(device, [0, 0, 0, 0]), recorded.get(device))
-            for device in {**counts, **recorded}
-        }
-
-    def step(self) -> int | None:
-        """The largest step count over the optimizers, None before any."""
-        return max((r.steps for r in list(self._optimizers.values()) if r.steps), default=None)
-
-    def steps_per_s(self) -> float | None:
-        """Optimizer steps per second over about ten seconds, None before the second."""
-        if self._clock.step > (self.step() or 0):  # that optimizer is gone: a new training
-            self._clock.restart()
-        return self._clock.rate(time.perf_counter())
-
-    def models(self) -> list[dict[str, Any]]:
-        """The models of a job message."""
-        records = [r for r in list(self._roots.values()) if r.description and not r.inner]
-        return [record.job() for record in records[:_MAX_JOB_OBJECTS]]
-
-    def optimizers(self) -> list[dict[str, Any]]:
-        """The optimizers of a job message, those with most steps first."""
-        records = [r for r in list(self._optimizers.values()) if r.description]
-        records.sort(key=lambda record: -record.steps)
-        return [record.job() for record in records[:_MAX_JOB_OBJECTS]]
-
-    def reap(self) -> None:
-        """Take back what recordings of threads that have ended left in torch."""
-        # By the kernel's list: sys._current_frames() would keep the locals of the frames it gives.
-        for detail in list(self._details.values()):
-            if detail.is_recording and not Path(f"/proc/self/task/{detail.thread}").exists():
-                detail.stop()
 
     # Set-up.
 
     def install_hooks(self) -> None:
         """Put the global hooks in, once a process."""
-        before, after = self._guarded(self._step_begins), self._guarded(self._step_ends)
-        hook_optimizers(before, after, self.gate)
-        self._first_forward = FirstForward(self._guarded(self._first_forward_begins))
+        self._hear_steps()
+        self._ears.hear_first_forward(self._guarded(self._first_forward_begins))
+
+    def adopt(self) -> bool:
+        """The same where something may train already; False: not now, to be repeated soon.
+
+        On no training thread, so nothing is counted or described: that is for hooks to do.
+        """
+        if not self._ears.may_hear_steps():
+            return False
+        self._hear_steps()
+        found = search(self._torch)
+        for optimizer in found.optimizers:
+            self.add_optimizer(optimizer, describe=False).rooted = True
+        for module in found.roots:
+            self.add_root(module, describe=False)
+        for module in found.others:
+            self._candidates[id(module)] = self._root_record(module)
+        if not (found.roots or found.others):
+            # Else one may be in the middle of its forward, and a part of it would come next.
+            self._ears.hear_first_forward(self._guarded(self._first_forward_begins))
+        return True
+
+    def leave(self) -> bool:
+        """Take everything out of torch; False: not yet, to be repeated soon.
+
+        A recording can only be stopped by the thread that it is on, which does so at its next
+        module or boundary. Of a thread that comes to none it stays, asleep.
+        """
+        now = time.monotonic()
+        self._leave_by = self._leave_by or now + _PATIENCE_S
+        self.gate.busy = True  # every hook is to hear that we leave
+        details = list(self._details.values())
+        for detail in details:
+            detail.give_up()
+        self.reap()
+        if is_running("hear", Observer._guarded.__code__.co_filename):
+            return False
+        if any(detail.is_recording for detail in details):
+            if now < self._leave_by:
+                return False
+            for detail in details:
+                detail.sleep()
+        if not self._ears.remove([*self._roots.values(), *self._candidates.values()]):
+            return False
+        for table in (self._roots, self._candidates, self._optimizers, self._samplers):
+            table.clear()
+        self._details = {}
+        return True
+
+    def _hear_steps(self) -> None:
+        self._ears.hear_steps(self._guarded(self._step_begins), self._guarded(self._step_ends))
 
     def forked(self) -> None:
         """In the child: it has not trained; what it will train shows at the first step."""
@@ -148,36 +134,44 @@ class Observer:
         self.gate.thread, self.gate.busy = None, True
         self.gate.steps.clear()
         self._clock = StepClock()
-        for record in self._roots.values():
+        for record in [*self._roots.values(), *self._candidates.values()]:
             for handle in record.handles:
                 handle.remove()
-        self._roots = {}
+        self._roots, self._candidates = {}, {}
         self._optimizers = {}
 
-    def add_root(self, module: Any) -> None:
-        """Count a module and hear of its forwards; roots inside it are listed no more."""
+    def add_root(self, module: Any, describe: bool = True) -> None:
+        """Count a module and hear of its forwards; roots inside it are listed no more.
+
+        Without ``describe`` that is done when it has been counted.
+        """
         if id(module) in self._roots:
             return
-        if self._first_forward is not None:
-            self._first_forward.remove()
-        record = RootRecord(module, self._roots, self._forget)
-        try:
-            before, after = self._guarded(self._forward_begins), self._guarded(self._forward_ends)
-            record.handles = hook_root(module, before, after, self.gate)
-        except Exception as error:  # it is counted at optimizer steps all the same
-            self._faults.report("hearing of forwards", error)
-        self._descriptions.root(record)
+        self._ears.forget_first_forward()
+        record = self._candidates.pop(id(module), None) or self._root_record(module)
+        if describe:
+            self._descriptions.root(record)
         for inner in module.modules():
             if id(inner) in self._roots:
                 self._roots[id(inner)].inner = True
         self._roots[id(module)] = record
 
-    def add_optimizer(self, optimizer: Any) -> OptimizerRecord:
+    def _root_record(self, module: Any) -> RootRecord:
+        record = RootRecord(module, self._roots, self._forget)
+        try:
+            before, after = self._guarded(self._forward_begins), self._guarded(self._forward_ends)
+            self._ears.hear_root(record, before, after, self.failures.forward_fails)
+        except Exception as error:  # it is counted at optimizer steps all the same
+            self._faults.report("hearing of forwards", error)
+        return record
+
+    def add_optimizer(self, optimizer: Any, describe: bool = True) -> OptimizerRecord:
         """Count an optimizer's parameters, gradients and state."""
         record = self._optimizers.get(id(optimizer))
         if record is None:
             record = OptimizerRecord(optimizer, self._optimizers, self._forget, self.gate.steps)
-            self._descriptions.optimizer(record)
+            if describe:
+                self._descriptions.optimizer(record)
             self._optimizers[id(optimizer)] = record
         return record
 
@@ -186,6 +180,11 @@ class Observer:
             # Exception only: a KeyboardInterrupt or SystemExit in here is from the user's signal
             # handler and his to see.
             try:
+                if self._leave_by is not None:
+                    self._stop_recording()
+                    return
+                if self.failures.on_boundary is not None:
+                    self.failures.on_boundary()
                 if not self._faults.off("counting") and self._is_training():
                     listener(*arguments)
                 self._set_gate()
@@ -193,6 +192,11 @@ class Observer:
                 self._faults.report("counting", error)
 
         return hear
+
+    def _stop_recording(self) -> None:
+        detail = self._details.get(get_ident())
+        if detail is not None:
+            detail.stop()
 
     def _set_gate(self) -> None:
         if self._faults.off("counting"):
@@ -214,6 +218,7 @@ class Observer:
         self._uncounted |= {(what, id(target)) for what in boundaries.ALL}
 
     def _forget(self, target: int) -> None:
+        self._candidates.pop(target, None)
         self._uncounted = {b for b in self._uncounted if b[1] != target}
         for sampler in list(self._samplers.values()):
             sampler.forget(target)
@@ -234,7 +239,7 @@ class Observer:
             self._forward_begins(module, args, {})
 
     def _forward_begins(self, module: Any, args: Any, kwargs: Any) -> None:
-        record = self._roots.get(id(module))
+        record = self._roots.get(id(module)) or self._candidates.get(id(module))
         if record is None or self._in_backward():  # a copy; a recomputed checkpoint
             return
         sampler = self._sampler()
@@ -242,6 +247,7 @@ class Observer:
         if outer is not None and outer is not record and outer.target() is not None:
             self._never_counted(module)
             return
+        self.add_root(module)
         sampler.outer = record
         boundary = (boundaries.FORWARD_BEGINS, id(module))
         self._boundary(sampler, boundary, record, module)
@@ -266,7 +272,7 @@ class Observer:
     def _step_begins(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
         record = self._optimizers.get(id(optimizer)) or self.add_optimizer(optimizer)
         if not record.rooted:
-            known = [m for m in (r.target() for r in list(self._roots.values())) if m is not None]
+            known = living(list(self._roots.values()))
             for root in self._finder.find(optimizer, record, known):
                 self.add_root(root)
         if self._in_backward():
@@ -319,8 +325,7 @@ class Observer:
         return [record for record in list(table.values()) if record.owner in owners]
 
     def _roots_of(self, thread: int) -> list[Any]:
-        targets = [r.target() for r in self._of(thread, self._roots) if not r.inner]
-        return [module for module in targets if module is not None]
+        return living(r for r in self._of(thread, self._roots) if not r.inner)
 
     # A step's recording begins after the count at its beginning and ends before the one at its
     # end, so that neither sees the other.
@@ -372,8 +377,8 @@ class Observer:
             self._faults.say("the gradients' count", "several threads train the same model")
         return count(
             self._torch,
-            [module for module in (r.target() for r in roots) if module is not None],
-            [optimizer for optimizer in (r.target() for r in optimizers) if optimizer is not None],
+            living(roots),
+            living(optimizers),
             self._faults,
             gradients=not shared,
             visit=visit,

@@ -119,6 +119,10 @@ class Recorder:
         self._inference = self._torch.is_inference_mode_enabled()
         self._core._push_on_torch_dispatch_stack(self)
 
+    def sleep(self) -> None:
+        """From any thread: let every operation pass; ``pop`` is still to come."""
+        self._on = False
+
     @property
     def is_elsewhere(self) -> bool:
         """Whether inference mode was entered or left since ``push``.

@@ -79,9 +79,9 @@ class Recording:
         """Records of the parameters' gradients, as of the last walk before a step."""
         self._modules = ModuleStack(self._runs, self._outermost)
         self._add_root = add_root
-        self._paths = _paths(roots)
+        self._paths = module_paths(roots)
         self._opened_at = time.perf_counter()
-        self._running = False
+        self._running = self._given_up = False
         self._walk_s = 0.0
         self._maps: dict[Any, tuple[list[dict[str, Any]], dict[int, int]]] | None = None
         """By CUDA device: the allocator's segments at the end of the first forward, and the
@@ -106,6 +106,16 @@ class Recording:
                 self.recorder.ledger.close()
         return not self._running
 
+    def give_up(self) -> bool:
+        """From any thread: it is to stop where it can; whether it has."""
+        self._given_up = True
+        return not self._running
+
+    def sleep(self) -> None:
+        """From any thread: it costs little from now on, and stays where it is."""
+        self._modules.remove()
+        self.recorder.sleep()
+
     @property
     def is_elsewhere(self) -> bool:
         """Whether inference mode was entered or left since it began."""
@@ -115,7 +125,8 @@ class Recording:
     def exhausted(self) -> bool:
         """Whether it has taken too much to go on."""
         age_s = time.perf_counter() - self._opened_at
-        return not self._running or self.recorder.operations > MAX_OPERATIONS or age_s > _MAX_AGE_S
+        has_enough = self.recorder.operations > MAX_OPERATIONS or age_s > _MAX_AGE_S
+        return not self._running or self._given_up or has_enough
 
     @property
     def cost_s(self) -> float:
@@ -270,13 +281,13 @@ class Recording:
         try:
             if id(module) not in self._paths and next(module.parameters(), None) is not None:
                 self._add_root(module)
-                self._paths.update(_paths([module], type(module).__name__))
+                self._paths.update(module_paths([module], type(module).__name__))
                 self._walk()
         except Exception as error:  # never into the user's forward
             self._on_error(error)
 
 
-def _paths(roots: list[Any], start_of_one: str = "") -> dict[int, tuple[str, str]]:
+def module_paths(roots: list[Any], start_of_one: str = "") -> dict[int, tuple[str, str]]:
     """Dotted path and class name of every module, by id; of several roots with their class."""
     found: dict[int, tuple[str, str]] = {}
     starts: list[str] = []

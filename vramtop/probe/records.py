@@ -42,7 +42,9 @@ class RootRecord(Record):
 
     def __init__(self, target: Any, table: dict[int, Any], on_death: Callable[[int], None]) -> None:
         super().__init__(target, table, on_death)
+        self.hooks: list[Any] = []
         self.handles: list[Any] = []
+        """Of the hooks, in the module."""
         self.inner = False
         """It has turned out to be part of another root."""
         self.call: Call | None = None

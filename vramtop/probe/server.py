@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Optional, Protocol
 
 from ..errors import ProtocolError, RendezvousRefused
 from ..protocol import rendezvous
@@ -26,7 +26,10 @@ from .viewer import Viewer
 
 MAX_VIEWERS = 64
 SOCKET_CHECK_S = 5.0
+_FAREWELL_S = 0.5
+"""What all viewers together may take to read what is left and the last line."""
 _JOIN_S = 2.0
+Ending = Optional[Literal["exit", "detached"]]
 _PEER = struct.Struct("3i")  # pid, uid, gid: struct ucred
 
 
@@ -58,19 +61,33 @@ class Content(Protocol):
         """The shortest period that any viewer wants, None when the last one left."""
         ...
 
+    def detach(self) -> None:
+        """A viewer wants the probe out of this process."""
+        ...
+
+    def chores(self) -> float | None:
+        """What else there is to do; in how many seconds again, None: when there is news."""
+        ...
+
 
 class Server:
-    """Listens from ``start`` to ``stop``; after a fork the child calls ``abandon``."""
+    """Listens from ``start`` to ``stop``; after a fork the child calls ``abandon``.
 
-    def __init__(self, content: Content, faults: Faults) -> None:
+    In ``directory``, or where probes of this user meet.
+    """
+
+    def __init__(self, content: Content, faults: Faults, directory: Path | None = None) -> None:
+        self.directory = directory or rendezvous.bind_directory()
         self._content = content
         self._faults = faults
+        self._is_ending = False
+        self._why: Ending = None
+        self._closing = threading.Lock()
         self._listener: socket.socket | None = None
         self._path: Path | None = None
         self._identity: tuple[int, int] | None = None
         self._viewers: dict[int, Viewer] = {}
         self._poll = select.poll()
-        self._stop = threading.Event()
         self._checked_at = 0.0
         self._paused_until = 0.0
         self._wake_read, self._wake_write = os.pipe()
@@ -85,16 +102,35 @@ class Server:
             OSError: nothing can be bound there.
         """
         self._poll.register(self._wake_read, select.POLLIN)
-        self._bind()
+        try:
+            self._bind()
+        except BaseException:
+            self.abandon()
+            raise
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread, close everything, remove the socket file."""
-        self._stop.set()
-        os.write(self._wake_write, b"x")
+    def stop(self, why: Ending = "exit") -> None:
+        """Tell viewers why, end the thread, remove the socket file; None tells them nothing."""
+        self._why, self._is_ending = why, True
+        self.wake()
         self._thread.join(_JOIN_S)
-        if self._path is not None and self._still_bound():
-            self._path.unlink()
+        self._unlink()
+
+    def end(self) -> None:
+        """On the server's own thread: the same because the probe leaves the process."""
+        self._why, self._is_ending = "detached", True
+
+    def hand_over(self, content: Content) -> None:
+        """Send that from now on; viewers stay connected."""
+        self._content = content
+        self._told_period()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look what there is to do."""
+        with self._closing, contextlib.suppress(OSError):  # full, so that it wakes anyway
+            if self._wake_write >= 0:
+                os.write(self._wake_write, b"x")
 
     def abandon(self) -> None:
         """In a forked child, where the thread does not exist: close what was inherited."""
@@ -103,15 +139,12 @@ class Server:
         if self._listener is not None:
             self._listener.close()
         for descriptor in (self._wake_read, self._wake_write):
-            os.close(descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def _bind(self) -> None:
-        directory = rendezvous.bind_directory()
-        rendezvous.ensure_directory(directory)
-        self._listen_in(directory)
-
-    def _listen_in(self, directory: Path) -> None:
-        path = rendezvous.socket_path(directory, os.getpid())
+        rendezvous.ensure_directory(self.directory)
+        path = rendezvous.socket_path(self.directory, os.getpid())
         # Under another name until it listens: viewers take a socket that refuses for a dead one.
         # The names are this process's alone; what bears them is from before an exec.
         unready = path.with_name("." + path.name)
@@ -131,6 +164,10 @@ class Server:
         self._identity = (status.st_dev, status.st_ino)
         self._poll.register(listener, select.POLLIN)
 
+    def _unlink(self) -> None:
+        if self._path is not None and self._still_bound():
+            self._path.unlink(missing_ok=True)
+
     def _still_bound(self) -> bool:
         try:
             status = os.lstat(str(self._path))
@@ -145,8 +182,9 @@ class Server:
             # Signals are for the program's own threads to be woken by.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             while True:
-                events = self._poll.poll(self._timeout_ms())
-                if self._stop.is_set():
+                again_s = self._content.chores()
+                events = self._poll.poll(self._timeout_ms(again_s))
+                if self._is_ending:
                     break
                 for descriptor, event in events:
                     self._handle(descriptor, event)
@@ -155,15 +193,30 @@ class Server:
         except Exception as error:
             self._faults.report("the server", error)
         finally:
-            for viewer in list(self._viewers.values()):
-                self._drop(viewer)
-            if self._listener is not None:
-                self._listener.close()
+            self._close()
 
-    def _timeout_ms(self) -> float:
+    def _close(self) -> None:
+        self._unlink()
+        if self._why is not None:
+            deadline = time.monotonic() + _FAREWELL_S
+            for viewer in list(self._viewers.values()):
+                viewer.farewell({"type": "bye", "why": self._why}, deadline)
+        for viewer in list(self._viewers.values()):
+            self._drop(viewer)
+        if self._listener is not None:
+            self._listener.close()
+        with self._closing:
+            for descriptor in (self._wake_read, self._wake_write):
+                os.close(descriptor)
+            self._wake_read = self._wake_write = -1
+
+    def _timeout_ms(self, again_s: float | None) -> float:
+        if self._is_ending:
+            return 0.0
         now = time.monotonic()
         due = [v.next_at for v in self._viewers.values() if v.period_s is not None]
-        wait_s = min([SOCKET_CHECK_S, *(at - now for at in due)])
+        longest_s = SOCKET_CHECK_S if again_s is None else min(again_s, SOCKET_CHECK_S)
+        wait_s = min([longest_s, *(at - now for at in due)])
         return max(wait_s, 0.0) * 1000 + 1
 
     def _handle(self, descriptor: int, event: int) -> None:
@@ -175,6 +228,8 @@ class Server:
                 if event & ~select.POLLOUT:
                     self._read(viewer)
                 self._listen_to(viewer)
+        elif descriptor == self._wake_read:
+            os.read(descriptor, select.PIPE_BUF)
         elif self._listener is not None and descriptor == self._listener.fileno():
             self._accept(self._listener)
 
@@ -213,6 +268,9 @@ class Server:
 
     def _read(self, viewer: Viewer) -> None:
         for request in viewer.requests():
+            if request["type"] == "detach":
+                self._content.detach()
+                continue
             viewer.subscribe(request, self._content.history(), time.monotonic())
             viewer.flush()
             self._told_period()
@@ -231,7 +289,8 @@ class Server:
             self._told_period()
 
     def _told_period(self) -> None:
-        periods = [v.period_s for v in self._viewers.values() if v.period_s is not None]
+        viewers = list(self._viewers.values())
+        periods = [v.period_s for v in viewers if v.period_s is not None]
         self._content.watched(min(periods, default=None))
 
     def _send_samples(self) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import platform
-import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..protocol import PROTOCOL_VERSION
 from ..protocol.messages import BREAKDOWN_FIELDS, HISTORY_POINTS_A_LINE, TENSOR_FIELDS
-from ..protocol.rendezvous import start_ticks
-from . import describe
+from ..protocol.postmortem import HISTORY_S
+from . import boot, describe
 from .counters import AllocatorReader, Counters
 from .detail import PART as DETAIL
 from .faults import Faults
-from .history import History, Point
+from .greeting import command_line, hello
+from .history import MAX_POINTS, History, Point
+from .host_limits import resident_bytes
 from .observer import Observer
+from .oom import OomWatch
 from .pace import Pace
+from .presence import PRESENCE
 from .replay import DeviceDetail
 from .segments import message
-from .server import Server
+from .segments import read as read_segments
 from .sizes import breakdown
 from .stages import STAGES
 from .updates import Updates, detail_message
@@ -35,9 +35,9 @@ _LAUNCHERS = frozenset(
         *("accelerate", "accelerate-launch", "accelerate.commands.launch", "deepspeed"),
     }
 )
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_MAX_ARGUMENTS = 64
-_MAX_TEXT = 300
+_SEARCH = "the search for models and optimizers"
+_SOON_S = 0.005
+_STAYING = frozenset({"parameter", "optimizer_state"})
 
 _session: Session | None = None
 
@@ -50,7 +50,9 @@ def session() -> Session:
     """
     global _session
     if _session is None:
-        _session = Session(sys.modules["torch"])
+        made = Session(sys.modules["torch"])
+        if _session is None:  # an attach may have come between
+            _session = made
     return _session
 
 
@@ -72,11 +74,16 @@ class Session:
         self._torch = torch
         self._allocator = AllocatorReader(torch)
         self.updates = Updates()
+        self.ooms = OomWatch(
+            torch, self.faults, self.observer, self.updates, self.last_words, PRESENCE.directory
+        )
+        self._category_at: dict[str, dict[int, str]] = {}
+        """By device, of the blocks that stay where they are."""
         self._stage_changes = 0
         self._history = History()
         self._fullest: dict[str, Point] = {}
-        self._server: Server | None = None
         self._installed = False
+        self._to_adopt = self._to_leave = False
 
     def install_hooks(self) -> None:
         """Begin to hear of training; idempotent, faults are for the viewers."""
@@ -84,11 +91,24 @@ class Session:
             return
         self._installed = True
         os.register_at_fork(after_in_child=self._forked)
-        atexit.register(self._exit)
+        PRESENCE.before_exit = self.ooms.ends
         try:
             self.observer.install_hooks()
+            self.ooms.install()
         except Exception as error:
-            self.faults.report("the search for models and optimizers", error)
+            self.faults.report(_SEARCH, error)
+
+    def attach(self, directory: Path) -> None:
+        """Listen there, and hear of what trains already; not on a training thread.
+
+        Raises:
+            RendezvousRefused: the directory is not safely ours.
+            OSError: nothing can be bound there.
+        """
+        if not self._installed:
+            self._installed = self._to_adopt = True
+            os.register_at_fork(after_in_child=self._forked)
+        PRESENCE.listen(self, self.faults, directory)
 
     def announce(self) -> None:
         """Listen before anything trains: a model that loads for minutes is worth watching too.
@@ -108,32 +128,21 @@ class Session:
         """Listen for viewers from now on; False in a process that only feeds a training."""
         if _is_data_worker():
             return False
-        if self._server is None and not self.faults.off("the server"):
+        if not self.faults.off("the server"):
             try:
-                server = Server(self, self.faults)
-                self._server = server
-                server.start()
+                PRESENCE.listen(self, self.faults)
             except Exception as error:
                 self.faults.report("the server", error)
         return True
 
     def _forked(self) -> None:
         try:
-            server, self._server = self._server, None
-            if server is not None:
-                server.abandon()
             self.pace.watched_period_s = None
             self._history = History()
+            self.ooms.forked()
             self.observer.forked()
         except Exception as error:
             self.faults.report("the probe of a forked process", error)
-
-    def _exit(self) -> None:
-        try:
-            if self._server is not None:
-                self._server.stop()
-        except Exception:  # the process ends; nobody is left to tell
-            pass
 
     # On the training thread.
 
@@ -161,6 +170,11 @@ class Session:
             told = detail_message(device, step, detail, notes, shapes)
             self.updates.put(f"detail {device}", told)
             if detail.segments is not None:
+                self._category_at[device] = {
+                    address: category
+                    for address, category in detail.category_at.items()
+                    if category in _STAYING
+                }
                 found = message(device, time.time(), detail.segments, detail.category_at.get)
                 self.updates.put(f"segments {device}", found)
 
@@ -173,22 +187,51 @@ class Session:
             counters = allocators.get(device, (None, None))[1]
             row = breakdown(counts.get(device), counters, passed[0])
             sizes = [row[f"{field}_bytes"] for field in BREAKDOWN_FIELDS]
-            points[device] = [now, step, *sizes, _resident_bytes() if device == "cpu" else None]
+            points[device] = [now, step, *sizes, resident_bytes() if device == "cpu" else None]
         return points
+
+    def last_words(self, cuda_index: int | None) -> list[dict[str, Any]]:
+        """What a viewer would have been sent by now; of one CUDA device the segments of now.
+
+        On any thread, where there may be little memory left, and none of the GPU's is taken.
+        """
+        now = {device: [point] for device, point in self._points().items()}
+        since = time.time() - HISTORY_S
+        past = {line["device"]: line["points"] for line in self._history.lines(MAX_POINTS)}
+        beside = {name: self.updates.last(name) for name in self.updates.names() if name != "oom"}
+        if cuda_index is not None:
+            device = f"cuda:{cuda_index}"
+            beside[f"segments {device}"] = self._segments(device, cuda_index)
+        return [
+            self.hello(),
+            self.job(),
+            *(
+                {
+                    "type": "history",
+                    "device": device,
+                    "points": [p for p in past.get(device, []) if p[0] >= since] + points,
+                }
+                for device, points in now.items()
+            ),
+            *(message for message in beside.values() if message is not None),
+            {**self._sample(), "dropped": 0},
+        ]
+
+    def _segments(self, device: str, index: int) -> dict[str, Any] | None:
+        """The allocator's map of now, else the last one."""
+        try:
+            segments = read_segments(self._torch, index)
+        except Exception:  # an allocator that tells of none
+            segments = None
+        if not segments:
+            return self.updates.last(f"segments {device}")
+        return message(device, time.time(), segments, self._category_at.get(device, {}).get)
 
     # On the server's thread.
 
     def hello(self) -> dict[str, Any]:
         """The hello message."""
-        return {
-            "type": "hello",
-            "protocol": PROTOCOL_VERSION,
-            "version": _version(),
-            "pid": os.getpid(),
-            "start_time": _start_time(),
-            "python": platform.python_version(),
-            "argv": _command_line(),
-        }
+        return hello()
 
     def job(self) -> dict[str, Any]:
         """The job message."""
@@ -206,6 +249,11 @@ class Session:
         if STAGES.changes != self._stage_changes:
             self._stage_changes = STAGES.changes
             self.updates.put("stages", STAGES.message())
+        message = self._sample()
+        self.pace.spend(time.perf_counter(), time.thread_time() - began)
+        return message
+
+    def _sample(self) -> dict[str, Any]:
         passed = self.observer.gate.last
         counts, ended = self.observer.totals(passed), self.observer.ended_phase(passed)
         allocators = self._allocators()
@@ -221,9 +269,8 @@ class Session:
                     "boundary": ended,
                 }
             )
-        now = time.perf_counter()
-        overhead = self.pace.overhead(now) + self.observer.detail_pace.overhead
-        message = {
+        overhead = self.pace.overhead(time.perf_counter()) + self.observer.detail_pace.overhead
+        return {
             "type": "sample",
             "at": time.time(),
             "step": self.observer.step(),
@@ -232,8 +279,6 @@ class Session:
             "devices": devices,
             "detail": self._detail_state(),
         }
-        self.pace.spend(now, time.thread_time() - began)
-        return message
 
     def history(self) -> Iterator[dict[str, Any]]:
         """The history messages."""
@@ -244,6 +289,40 @@ class Session:
         self.pace.watched_period_s = period_s
         self.observer.detail_pace.watched = period_s is not None
         self.observer.gate.wanted_at = 0.0
+
+    def detach(self) -> None:
+        """Out of this process, as soon as nothing of ours is being run; at once without effect."""
+        self._to_leave = True
+
+    def chores(self) -> float | None:
+        """What training threads may not do or not now; in how many seconds again."""
+        try:
+            if self._to_leave:
+                return self._leave()
+            if self._to_adopt:
+                if not self.observer.adopt():
+                    return _SOON_S
+                self._to_adopt = False
+                PRESENCE.before_exit = self.ooms.ends
+                self.ooms.install()
+        except Exception as error:
+            self._to_adopt = False
+            self.faults.report(_SEARCH, error)
+        return None
+
+    def _leave(self) -> float | None:
+        global _session
+        try:
+            if not self.observer.leave():
+                return _SOON_S
+        except Exception as error:  # whatever is left in torch does nothing any more
+            self.faults.report("leaving", error)
+        self.ooms.close()
+        boot.remove()
+        if _session is self:
+            _session = None
+        PRESENCE.leave()
+        return None
 
     def _detail_state(self) -> str:
         pace = self.observer.detail_pace
@@ -265,12 +344,6 @@ def _total(point: Point | None) -> int:
     return -1 if point is None else sum(value or 0 for value in point[2 : 2 + len(TENSOR_FIELDS)])
 
 
-def _resident_bytes() -> int:
-    """RSS of this process (proc(5), statm field 2)."""
-    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  on the training thread
-        return int(file.read().split()[1]) * _PAGE_BYTES
-
-
 def _is_data_worker() -> bool:
     worker = sys.modules.get("torch.utils.data._utils.worker")
     return getattr(worker, "_worker_info", None) is not None
@@ -278,26 +351,4 @@ def _is_data_worker() -> bool:
 
 def _is_launcher() -> bool:
     # The command is the interpreter, perhaps -m, and the module or script that runs.
-    return any(Path(word).name in _LAUNCHERS for word in _command_line()[:4])
-
-
-def _command_line() -> list[str]:
-    raw = Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]
-    return [part.decode(errors="replace")[:_MAX_TEXT] for part in raw[:_MAX_ARGUMENTS]]
-
-
-def _start_time() -> float:
-    """Start of this process in seconds since the epoch (proc(5), stat and btime)."""
-    boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.MULTILINE)
-    seconds = start_ticks(os.getpid()) / os.sysconf("SC_CLK_TCK")
-    return int(boot.group(1)) + seconds if boot else time.time()
-
-
-def _version() -> str:
-    # Read, not imported: injected, the package's root module is never run.
-    try:
-        text = (Path(__file__).parents[1] / "__init__.py").read_text()
-    except OSError:  # replaced or out of sight since; no reason to refuse a viewer
-        return "unknown"
-    found = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
-    return found.group(1) if found else "unknown"
+    return any(Path(word).name in _LAUNCHERS for word in command_line()[:4])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,7 +48,7 @@ class Viewer:
         return len(self._unsent) > MAX_UNSENT_BYTES
 
     def requests(self) -> list[dict[str, Any]]:
-        """The subscriptions that have arrived.
+        """The subscriptions and wishes to detach that have arrived.
 
         Raises:
             ProtocolError: it sent something else, or too much.
@@ -57,7 +60,7 @@ class Viewer:
             return []
         if not data:
             raise ConnectionError("closed")
-        return [m for m in self._requests.feed(data) if m["type"] == "subscribe"]
+        return [m for m in self._requests.feed(data) if m["type"] in ("subscribe", "detach")]
 
     def subscribe(
         self, request: dict[str, Any], history: Iterator[dict[str, Any]], now_s: float
@@ -105,3 +108,19 @@ class Viewer:
             if line is None:
                 return
             self._unsent += framing.encode(line)
+
+    def farewell(self, message: dict[str, Any], deadline: float) -> None:
+        """Send what is left and this as the last line; blocks until ``deadline`` (monotonic).
+
+        Who is gone, or does not read until then, does not get it.
+        """
+        self._history = iter(())
+        self._unsent += framing.encode(message)
+        poll = select.poll()
+        poll.register(self.connection, select.POLLOUT)
+        with contextlib.suppress(OSError):
+            while self._unsent:
+                left_ms = (deadline - time.monotonic()) * 1000
+                if left_ms <= 0 or not poll.poll(left_ms):
+                    return
+                self.flush()
