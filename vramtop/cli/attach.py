@@ -6,18 +6,14 @@ import argparse
 import sys
 
 from ..errors import EXIT_OK
-from ..inject.attacher import WAIT_S, Attached, attach, detach
+from ..inject.attacher import WAIT_S, attach, detach
+from ..inject.words import in_words
 from . import monitor
 from .progress import ProgressLine
 
 NAME = "attach"
 HELP = "Put the probe into a Python process that runs already, and show it."
 EXAMPLE = "vramtop attach 12345"
-
-_METHODS = {
-    "cooperative": "a probe was there already; nothing was done to it",
-    "remote_exec": "it took the probe by itself (sys.remote_exec) and never stood still",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,19 +75,3 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_OK
     print(f"vramtop: {in_words(attached)}", file=sys.stderr)
     return monitor.show(options, select_pid=args.pid)
-
-
-def in_words(attached: Attached) -> str:
-    """What has happened, in a sentence."""
-    inside = f"Python {attached.python or 'of unknown version'}"
-    if attached.torch:
-        inside += f", torch {attached.torch}"
-    how = _METHODS.get(attached.method)
-    if attached.pause_s is not None:
-        how = f"{attached.method} held it for {attached.pause_s:.2f} s"
-    said = f"attached to {attached.pid} ({inside}); {how}"
-    if attached.waited_s >= 1:
-        said += f", and it came to the probe {attached.waited_s:.0f} s later"
-    if not attached.torch:
-        said += "; it has not imported torch yet: the probe starts when it does"
-    return said

@@ -17,6 +17,8 @@ MAP_PAGE = "mmap"
 FUNCTIONS = (ADD_PENDING_CALL, RUN_STRING, MAP_PAGE)
 _VERSION = "Py_Version"
 _MINIMUM = (3, 9)
+REMOTE_EXEC = (3, 14)
+"""From this version on a Python takes code by itself; no function of it need be found."""
 _INSTEAD = "start it with: vramtop run -- python …"
 _NAMED = re.compile(r"^(?:lib)?python-?(\d)\.?(\d+)?")
 _WORTH_READING = re.compile(r"^(?:libpython|libc[.-]|ld-musl|libc\.musl)")
@@ -89,7 +91,7 @@ def _judge(
             f"{who} runs Python {version[0]}.{version[1]}; the probe needs 3.9 or newer"
         )
     missing = [name for name in FUNCTIONS if name not in addresses]
-    if missing or version is None:
+    if version is None or (missing and version < REMOTE_EXEC):
         raise AttachRefused(
             f"{who} is a Python whose symbols are missing ({', '.join(missing) or 'version'}): a "
             f"stripped static build, or its files were replaced since it started; {_INSTEAD}"

@@ -8,11 +8,9 @@ from itertools import pairwise
 from ..errors import AttachRefused
 from .debugger import Debugger
 from .gdb import Gdb
-from .interpreter import Interpreter
+from .interpreter import REMOTE_EXEC, Interpreter
 from .lldb import Lldb
 from .target import Target
-
-_REMOTE_EXEC = (3, 14)
 
 
 def check_state(target: Target) -> None:
@@ -40,7 +38,7 @@ def choose(target: Target, python: Interpreter) -> Debugger | None:
     Raises:
         AttachRefused: it was told not to, or no debugger is installed.
     """
-    if python.version >= _REMOTE_EXEC:
+    if python.version >= REMOTE_EXEC:
         _check_remote_debug(target)
         return None
     for debugger in (Gdb(), Lldb()):

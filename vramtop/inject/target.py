@@ -118,7 +118,7 @@ class Target:
         Raises:
             OSError: it may not be read, or the process is a kernel thread.
         """
-        return os.readlink(self.proc / "exe").removesuffix(_DELETED)  # noqa: PTH115
+        return self._as_seen(os.readlink(self.proc / "exe")).removesuffix(_DELETED)  # noqa: PTH115
 
     def name(self) -> str:
         """A word for messages: its command's name."""
@@ -132,7 +132,8 @@ class Target:
         """
         text = (self.proc / "maps").read_bytes()
         for start, end, _, offset, _, path in _MAPPING.findall(text):
-            yield Mapping(int(start, 16), int(end, 16), int(offset, 16), os.fsdecode(path))
+            seen = self._as_seen(os.fsdecode(path))
+            yield Mapping(int(start, 16), int(end, 16), int(offset, 16), seen)
 
     def environment(self) -> dict[str, str]:
         """What it was started with; empty where it may not be read."""
@@ -143,6 +144,11 @@ class Target:
     def arguments(self) -> list[str]:
         """Its command line."""
         return [os.fsdecode(word) for word in self._words("cmdline")]
+
+    def _as_seen(self, path: str) -> str:
+        """A path of /proc as the process sees it: for us it begins with the root of its chroot."""
+        root = os.readlink(self.proc / "root")  # noqa: PTH115
+        return path.removeprefix(root) if root != "/" and path.startswith(f"{root}/") else path
 
     def _words(self, name: str) -> list[bytes]:
         try:

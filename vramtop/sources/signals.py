@@ -25,8 +25,7 @@ def send(pid: int, started_at: float | None, number: int) -> None:
     except (ProcessLookupError, OSError):
         raise VramtopError(f"{name} not sent: process {pid} has ended") from None
     try:
-        now_started_at = read_started_at(pid)
-        if started_at is None or abs(now_started_at - started_at) > _CLOCK_SLACK_S:
+        if not _is_same(pid, started_at):
             raise VramtopError(f"{name} not sent: pid {pid} is another process now")
         signal.pidfd_send_signal(descriptor, number)
     except PermissionError:
@@ -35,3 +34,21 @@ def send(pid: int, started_at: float | None, number: int) -> None:
         raise VramtopError(f"{name} not sent: process {pid} has ended") from None
     finally:
         os.close(descriptor)
+
+
+def check_same(pid: int, started_at: float | None) -> None:
+    """Check that ``pid`` still is the process that started at that time.
+
+    Raises:
+        VramtopError: it is gone, or the pid was reused.
+    """
+    try:
+        if _is_same(pid, started_at):
+            return
+    except OSError:
+        raise VramtopError(f"process {pid} has ended") from None
+    raise VramtopError(f"pid {pid} is another process now")
+
+
+def _is_same(pid: int, started_at: float | None) -> bool:
+    return started_at is not None and abs(read_started_at(pid) - started_at) <= _CLOCK_SLACK_S

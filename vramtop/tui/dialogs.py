@@ -117,7 +117,8 @@ class Dialogs(App[None]):
             else:
                 self._change(message=f"{name} not sent")
 
-        self.push_screen(ConfirmScreen(process, name), answered)
+        question = f"Send {name} to this process?"
+        self.push_screen(ConfirmScreen(process, question, f"Send {name}"), answered)
 
     def _send(self, pid: int, started_at: float | None, number: int) -> None:
         from ..sources.signals import send

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .dialogs import Dialogs
+from .attaching import Attaching
 from .frame import View
 from .panes import PANES, ModulesPane, Pane, PredictedPane, ProcessesPane
 from .widgets.lower import Lower
 
 
-class Navigation(Dialogs):
+class Navigation(Attaching):
     """An app with the panes of the main screen."""
 
     def __init__(self, view: View) -> None:

@@ -1,4 +1,4 @@
-"""The question before a signal: what would be sent to whom. Cancel is the default."""
+"""The question before something is done to a process: what, to whom. Cancel is the default."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..paint import printable
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Gives True when the signal shall be sent."""
+    """Gives True when it shall be done."""
 
     DEFAULT_CSS = """
     ConfirmScreen { align: center middle; background: $background 60%; }
@@ -25,6 +25,7 @@ class ConfirmScreen(ModalScreen[bool]):
         background: $background; padding: 0 2;
     }
     #confirm Static { height: auto; max-height: 6; }
+    #confirm #more { max-height: 9; }
     #confirm Horizontal { height: auto; align-horizontal: right; margin-top: 1; }
     #confirm Button { margin-left: 2; }
     """
@@ -35,25 +36,30 @@ class ConfirmScreen(ModalScreen[bool]):
     ]
     AUTO_FOCUS = "#cancel"
 
-    def __init__(self, process: Process, signal_name: str) -> None:
+    def __init__(self, process: Process, question: str, answer: str, more: str = "") -> None:
+        """``answer`` is what the button says; ``more`` follows the question's who."""
         super().__init__()
         self._process = process
-        self._signal_name = signal_name
+        self._question = question
+        self._answer = answer
+        self._more = more
 
     def compose(self) -> ComposeResult:
         """Who it is, and the two answers (called by textual)."""
         process = self._process
         with Vertical(id="confirm"):
             said = (
-                f"Send {self._signal_name} to this process?\n\n"
+                f"{self._question}\n\n"
                 f"pid      {process.pid}\n"
                 f"user     {process.user or NOT_AVAILABLE}\n"
                 f"command  {printable(process.command or NOT_AVAILABLE)}"
             )
             yield Static(said, markup=False)
+            if self._more:
+                yield Static(f"\n{self._more}", markup=False, id="more")
             with Horizontal():
                 yield Button("Cancel", id="cancel", compact=True)
-                yield Button(f"Send {self._signal_name}", id="send", variant="error", compact=True)
+                yield Button(self._answer, id="send", variant="error", compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """An answer by mouse, or by enter on the button in focus."""

@@ -1,0 +1,27 @@
+"""What an attach has done, as a sentence for whoever asked for it."""
+
+from __future__ import annotations
+
+from .attacher import Attached
+
+_SOON_S = 1.0
+_METHODS = {
+    "cooperative": "a probe was there already, nothing was done to it",
+    "remote_exec": "it took the probe by itself (sys.remote_exec) and never stood still",
+}
+
+
+def in_words(attached: Attached) -> str:
+    """Who it is, how long it was held, and what is still missing."""
+    inside = f"Python {attached.python or 'of unknown version'}"
+    if attached.torch:
+        inside += f", torch {attached.torch}"
+    how = _METHODS.get(attached.method, f"with {attached.method}")
+    if attached.pause_s is not None:
+        how += f"; it stood still for {attached.pause_s:.2f} s"
+    said = f"attached to {attached.pid} ({inside}): {how}"
+    if attached.waited_s >= _SOON_S:
+        said += f", and came to the probe {attached.waited_s:.0f} s later"
+    if not attached.torch:
+        said += "; it has not imported torch yet: the probe starts when it does"
+    return said
