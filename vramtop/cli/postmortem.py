@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from ..core.fleet import Fleet, reduce
 from ..core.model import PostMortem
-from ..core.postmortem import FittingBatch, figures
+from ..core.oom_figures import figures
+from ..core.postmortem import FittingBatch
 from ..core.postmortem_story import Story, story
 from ..errors import EXIT_OK, FileUnreadable, UsageError, VramtopError
 from .progress import ProgressLine
@@ -117,7 +118,7 @@ def _tell(found: PostMortem) -> tuple[Story, FittingBatch | None]:
     except VramtopError as error:
         predicted, text = _written(found.prediction), ""
         if predicted is None:
-            text = f"nothing: {error}"
+            text = f"not known: {error}"
     finally:
         shown.clear()
     told = story(

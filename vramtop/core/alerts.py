@@ -10,7 +10,8 @@ from .breakdowns import probe_device_of
 from .devices import device_rows, uuid_of
 from .fleet import Fleet
 from .forecast import CAUSES, about
-from .postmortem import failed_device, is_settled, verdict
+from .oom_figures import failed_device
+from .postmortem import is_settled, verdict
 from .units import format_bytes
 
 _FAILURE_S: Final = 600.0

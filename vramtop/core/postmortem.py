@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .breakdowns import outside_bytes, probe_device_of, torch_devices
-from .devices import device_memory, uuid_of
-from .failure import Failure
+from .failure import Failure, Limit
 from .fleet import Fleet
-from .memory import SegmentMap
-from .model import ProbeDevice, Process
-from .oom_message import Said, read
+from .model import Process
+from .oom_figures import Figures, figures
 from .phases import phase_label
-from .segments import fits, free_pages_bytes, new_memory_bytes, totals
+from .segments import free_pages_bytes, new_memory_bytes
 from .units import format_bytes
 
 RemedyKind = Literal["expandable", "batch", "others", "allowed", "limit", "host", "category"]
 BatchSource = Literal["trace", "closed-form", "fitted"]
 
-_SAME_MOMENT_S: Final = 0.5
-"""A map of the allocator that is not older than this shows what the failed request met."""
-_LEAST_OTHERS_BYTES: Final = 64 << 20
-"""Less of other processes on a device is not worth a word."""
 _WAIT_S: Final = 5.0
 """A program that goes on after a failed allocation has done so by then."""
 _HOW: Final = {
     "trace": "traced",
     "closed-form": "by formula",
     "fitted": "by a straight line through the peaks seen",
+}
+
+
+_LIMITS: Final[Mapping[Limit, str]] = {
+    "address_space": "an address space",
+    "cgroup": "its container's memory",
+    "ram": "the host's RAM",
+}
+_RAISE: Final[Mapping[Limit, str]] = {
+    "address_space": "raise the limit of its address space, {} (ulimit -v; RLIMIT_AS)",
+    "cgroup": "give its container or job more than {} (docker --memory, Slurm --mem, memory.max)",
+    "ram": "the host's RAM of {} was full: end what else runs there, or add swap",
 }
 
 
@@ -55,50 +60,6 @@ class Remedy:
     """The figures say that it would; else that it may."""
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What was there when it failed; bytes, unknown is None."""
-
-    torch_device: str | None
-    requested_bytes: int | None
-    free_bytes: int | None
-    idle_bytes: int | None
-    """Reserved by the caching allocator, unallocated, not to be released."""
-    largest_piece_bytes: int | None
-    """Of what is idle; None where no map of that moment is there."""
-    in_use_bytes: int | None
-    """Of the whole process on that device."""
-    others: tuple[tuple[int | None, int], ...] = ()
-    """(pid, bytes) of other processes there, largest first; pid None: all together."""
-    allowed_bytes: int | None = None
-    """The process's own limit on the device."""
-    limit_bytes: int | None = None
-    """The process's limit of address space, on the CPU."""
-    map_at_failure: SegmentMap | None = None
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether it was the host's memory that was asked for."""
-        return self.torch_device == "cpu"
-
-    @property
-    def capacity_bytes(self) -> int | None:
-        """What the process could have had there."""
-        if self.allowed_bytes is not None:
-            return self.allowed_bytes
-        if self.in_use_bytes is None or self.free_bytes is None:
-            return None
-        return self.in_use_bytes + self.free_bytes
-
-    @property
-    def missing_bytes(self) -> int | None:
-        """By how much more there would have had to be free, were nothing cached of use."""
-        if self.requested_bytes is None or self.free_bytes is None:
-            return None
-        asked = self.requested_bytes if self.on_cpu else new_memory_bytes(self.requested_bytes)
-        return asked - self.free_bytes
-
-
 def is_settled(process: Process, now: float) -> bool:
     """Whether a failure stands: nobody has caught it, or may still do so.
 
@@ -119,50 +80,6 @@ def verdict(fleet: Fleet, process: Process) -> str:
         return ""
     at = figures(fleet, process, failure)
     return sentence(failure, at, remedies(failure, at))
-
-
-def failed_device(process: Process, failure: Failure) -> str | None:
-    """The torch device that it is about; of a lost process the one that it used most."""
-    if failure.device is not None:
-        return failure.device
-    return next(iter(torch_devices(process)), None)
-
-
-def figures(fleet: Fleet, process: Process, failure: Failure) -> Figures:
-    """All that is known of the moment; the exception's own words go before older samples."""
-    device = failed_device(process, failure)
-    part = probe_device_of(process, device) if device else None
-    said = read(failure.message)
-    if device == "cpu" or device is None or part is None:
-        resident = part.breakdown.process_bytes if part and part.breakdown else None
-        return Figures(
-            device,
-            failure.requested_bytes,
-            failure.free_bytes,
-            said.idle_bytes,
-            None,
-            said.in_use_bytes if resident is None else resident,
-            limit_bytes=failure.total_bytes if device == "cpu" else None,
-            allowed_bytes=said.allowed_bytes,
-        )
-    present = part.segments
-    if present is not None and (
-        failure.at - present.at > _SAME_MOMENT_S
-        or (failure.requested_bytes is not None and fits(present, failure.requested_bytes))
-    ):
-        present = None  # of another moment: then it would not have failed
-    found = totals(present.segments) if present else None
-    return Figures(
-        torch_device=device,
-        requested_bytes=failure.requested_bytes,
-        free_bytes=failure.free_bytes,
-        idle_bytes=_idle_bytes(part, said, found.free_bytes if found else None),
-        largest_piece_bytes=found.largest_free_bytes if found else None,
-        in_use_bytes=_in_use_bytes(process, part, said),
-        others=_others(fleet, process, part, said),
-        allowed_bytes=said.allowed_bytes,
-        map_at_failure=present,
-    )
 
 
 def sentence(failure: Failure, at: Figures, remedies: tuple[Remedy, ...]) -> str:
@@ -229,13 +146,8 @@ def _remedies(at: Figures, batch: FittingBatch | None, names: dict[int, str]) ->
             "accumulate gradients over more of them for the same effective batch",
         )
     yield from _without_others(at, names)
-    if at.on_cpu and at.limit_bytes is not None:
-        yield Remedy(
-            "limit",
-            "",
-            f"raise the limit of its address space, {format_bytes(at.limit_bytes)} "
-            "(ulimit -v; RLIMIT_AS)",
-        )
+    if at.on_cpu and at.limit_bytes is not None and at.limited_by is not None:
+        yield Remedy("limit", "", _RAISE[at.limited_by].format(format_bytes(at.limit_bytes)))
 
 
 def _expandable(at: Figures) -> Iterator[Remedy]:
@@ -288,11 +200,10 @@ def _what(failure: Failure, at: Figures) -> str:
         said = ["memory ran out"]
     else:
         said = [f"asked {format_bytes(failure.requested_bytes)}"]
-    if failure.free_bytes is not None and at.on_cpu:
-        limit = "" if at.limit_bytes is None else f" of {format_bytes(at.limit_bytes)}"
-        said.append(f"{format_bytes(failure.free_bytes)} left below its limit{limit}")
-    elif failure.free_bytes is not None:
-        said.append(f"{format_bytes(failure.free_bytes)} free")
+    if at.on_cpu:
+        said = [*said, *_left(at)]
+    elif at.free_bytes is not None:
+        said.append(f"{format_bytes(at.free_bytes)} free")
     if at.idle_bytes and not at.on_cpu:
         pieces = at.largest_piece_bytes
         most = "" if pieces is None else f" in pieces ≤ {format_bytes(pieces)}"
@@ -301,6 +212,20 @@ def _what(failure: Failure, at: Figures) -> str:
         said.append(f"{format_bytes(at.allowed_bytes)} allowed to this process")
     caught = "; caught, the program went on" if failure.caught else ""
     return ", ".join(said) + caught
+
+
+def _left(at: Figures) -> Iterator[str]:
+    """What was left on the host, and of what."""
+    if at.limited_by is None:
+        if at.free_bytes is not None:
+            yield f"{format_bytes(at.free_bytes)} left"
+        return
+    limit = f"{_LIMITS[at.limited_by]} of {format_bytes(at.limit_bytes)}"
+    yield (
+        f"within {limit}"
+        if at.free_bytes is None
+        else f"{format_bytes(at.free_bytes)} left of {limit}"
+    )
 
 
 def _joined(shorts: list[str]) -> str:
@@ -313,40 +238,3 @@ def _joined(shorts: list[str]) -> str:
 
 def _module(path: str) -> str:
     return path or "the model itself"
-
-
-def _idle_bytes(part: ProbeDevice, said: Said, in_map: int | None) -> int | None:
-    if in_map is not None:
-        return in_map
-    if said.idle_bytes is not None or part.allocator is None:
-        return said.idle_bytes
-    return max(part.allocator.reserved_bytes - part.allocator.allocated_bytes, 0)
-
-
-def _in_use_bytes(process: Process, part: ProbeDevice, said: Said) -> int | None:
-    if said.in_use_bytes is not None:
-        return said.in_use_bytes
-    if part.breakdown is not None and part.breakdown.process_bytes is not None:
-        return part.breakdown.process_bytes
-    outside = outside_bytes(process, part.device)
-    return None if part.allocator is None else part.allocator.reserved_bytes + (outside or 0)
-
-
-def _others(
-    fleet: Fleet, process: Process, part: ProbeDevice, said: Said
-) -> tuple[tuple[int | None, int], ...]:
-    """From the message, else by the driver's account of the last reading."""
-    uuid = uuid_of(part, process)
-    found: list[tuple[int | None, int]] = list(said.others) or [
-        (other.pid, use.used_bytes)
-        for other in fleet.snapshot.processes
-        if other.pid != process.pid
-        for use in other.devices
-        if use.uuid == uuid and use.used_bytes is not None
-    ]
-    memory = device_memory(fleet.snapshot.devices, part, process)
-    own = part.breakdown.process_bytes if part.breakdown else None
-    if not found and memory is not None and None not in (memory.used_bytes, own):
-        found = [(None, (memory.used_bytes or 0) - (own or 0))]
-    kept = [one for one in found if one[1] >= _LEAST_OTHERS_BYTES]
-    return tuple(sorted(kept, key=lambda one: -one[1]))

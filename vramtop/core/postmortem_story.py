@@ -14,16 +14,20 @@ from .forecast import CAUSES, forecast
 from .history import History
 from .memory import CATEGORIES, TENSOR_CATEGORIES, Breakdown, SegmentMap
 from .model import ProbeDevice, Process
+from .oom_figures import Figures, figures
 from .phases import peak_sentence
-from .postmortem import Figures, FittingBatch, Remedy, figures, remedies, sentence
+from .postmortem import FittingBatch, Remedy, remedies, sentence
 from .segments import totals, warning
 from .units import NONE_SHOWN, format_bytes, format_duration
 
 HISTORY_S: Final = 60.0
 """What the timeline shows of the time before the failure."""
 _TRACEBACK_LINES: Final = 12
+_OLD_S: Final = 0.5
+"""A last sample older than this is worth a word."""
 _MUCH: Final = 0.35
 """A category that had so much of the tensors is worth a word."""
+_LITTLE: Final = 0.1
 _ADVICE: Final = {
     "activation": "gradient checkpointing, a smaller batch or shorter sequences",
     "optimizer_state": "an optimizer with less state (8-bit AdamW, Adafactor), or sharding it",
@@ -75,6 +79,11 @@ class Story:
     """The last lines of it."""
 
     @property
+    def has_peak(self) -> bool:
+        """Whether a step was sampled in detail."""
+        return any(row.peak_bytes is not None for row in self.rows)
+
+    @property
     def has_predicted(self) -> bool:
         """Whether the rows have anything predicted."""
         return any(row.predicted_bytes is not None for row in self.rows)
@@ -119,8 +128,14 @@ def story(
         end_at=max(failure.at, history.last.at if history.last else 0.0),
         total_bytes=_total_bytes(fleet, process, part),
         segments=part.segments if part else None,
-        traceback=tuple((traceback or "").rstrip().splitlines()[-_TRACEBACK_LINES:]),
+        traceback=_last_lines(traceback or ""),
     )
+
+
+def _last_lines(traceback: str) -> tuple[str, ...]:
+    """Without the marks under the lines, which show little once lines are wrapped."""
+    lines = [text for text in traceback.rstrip().splitlines() if text.strip(" ^~")]
+    return tuple(lines[-_TRACEBACK_LINES:])
 
 
 def _general(
@@ -144,9 +159,11 @@ def _general(
     if shown is None or part is None:
         return
     whole = shown.tensor_bytes
+    # Less than what was missing, or next to nothing of the process, would not have saved it.
+    least = max(_MUCH * whole, at.missing_bytes or 0, _LITTLE * (at.in_use_bytes or 0))
     sizes = sorted(((shown.bytes_of(name) or 0, name) for name in _ADVICE), reverse=True)
     for size, name in sizes:
-        if whole and size >= _MUCH * whole:
+        if whole and size >= least:
             label = category_label(name, part.device)
             said = f"{_ADVICE[name]}: {label} were {format_bytes(size)} of {format_bytes(whole)}"
             yield Remedy("category", "", said, False)
@@ -198,9 +215,8 @@ def _facts(
     yield from _device_facts(fleet, process, at, part)
     if process.probe.caught_ooms:
         yield "before", caught_text(process.probe.caught_ooms)
-    if process.probe.at is not None:
-        age = max(failure.at - process.probe.at, 0.0)
-        yield "last sample", f"{format_duration(age)} before"
+    if process.probe.at is not None and failure.at - process.probe.at >= _OLD_S:
+        yield "last sample", f"{format_duration(failure.at - process.probe.at)} before"
 
 
 def caught_text(count: int) -> str:

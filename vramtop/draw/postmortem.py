@@ -18,6 +18,7 @@ from .scale import time_axis
 from .timeline import timeline
 
 _SPANS_S: Final = (5, 10, 15, 30, HISTORY_S)
+_HEADS: Final = ("LAST SEEN", "AT PEAK", "PREDICTED")
 _LABEL: Final = 14
 _ROW_LABEL: Final = 19
 _SIZE: Final = 11
@@ -74,11 +75,13 @@ def _remedies(story: Story, width: int) -> Iterator[ToneLine]:
 def _rows(story: Story, *, mono: bool, ascii: bool) -> Iterator[ToneLine]:  # noqa: A002
     if not story.rows:
         return
-    heads = ["LAST SEEN", "AT PEAK", "PREDICTED"][: 3 if story.has_predicted else 2]
+    shown = (True, story.has_peak, story.has_predicted)
+    heads = [head for head, is_there in zip(_HEADS, shown, strict=True) if is_there]
     yield (Toned(" " * _ROW_LABEL + "".join(f"{head:>{_SIZE}}" for head in heads), "dim"),)
     for row in story.rows:
         label, *texts = row.texts
-        figures = "".join(f"{text:>{_SIZE}}" for text in texts[: len(heads)])
+        known = [text for text, is_there in zip(texts, shown, strict=True) if is_there]
+        figures = "".join(f"{text:>{_SIZE}}" for text in known)
         if row.category in CATEGORIES:
             mark = _mark(row, mono=mono, ascii=ascii)
             yield (mark, Toned(f" {label:<{_ROW_LABEL - 2}}", "dim"), Toned(figures))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from ..core.breakdowns import detail_of
 from ..core.fleet import Fleet
 from ..core.model import ModelInfo, Process
 from ..core.observed import batch_and_sequence
-from ..core.postmortem import Figures, FittingBatch
+from ..core.oom_figures import Figures
+from ..core.postmortem import FittingBatch
 from ..core.units import format_bytes
 from ..errors import UsageError, VramtopError
 from ..estimator.expected import Expected, Expecting
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _TELLS_LITTLE: Final = 0.5
 """Uncertainty beyond which a prediction is none."""
+_WATCH: Final = "that is done while vramtop watches"
 _NEARBY: Final = 2
 """So far around the batch that the totals say it is looked whether the allocator, giving back what
 it has cached, gets by."""
@@ -65,14 +68,15 @@ def foreseen(
     if device is None:
         raise UsageError("nothing is known of its memory")
     as_failed = _with_failed_shapes(process)
-    expecting = expect(
-        as_failed,
-        device,
-        fleet.snapshot.devices,
-        fleet.observed.get((process.key, device), ()),
-        progress,
-        tracer,
-    )
+    observed = fleet.observed.get((process.key, device), ())
+    devices = fleet.snapshot.devices
+    try:
+        expecting = expect(as_failed, device, devices, observed, progress, tracer)
+    except UsageError as error:
+        if detail_of(process, device) is not None:
+            raise
+        why = str(error).partition(";")[0]
+        raise UsageError(f"{why}; and no step was sampled in detail: {_WATCH}") from None
     return judged(expecting, as_failed, at)
 
 

@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 from ...core.fleet import ProcessKey
 from ...core.model import PostMortem, Process
-from ...core.postmortem import failed_device, figures
+from ...core.oom_figures import failed_device, figures
 from ...core.postmortem_story import Story, story
 from ...draw.postmortem import Toned, story_lines
 from ...errors import VramtopError
@@ -86,7 +86,7 @@ class PostMortemScreen(OverlayScreen):
     def _story(self, frame: Frame, process: Process) -> Story | None:
         made, predicted, text, batch = self._foreseen, None, "", None
         if isinstance(made, VramtopError):
-            text = f"nothing: {made}"
+            text = f"not known: {made}"
         elif made is not None:
             predicted, text, batch = made.expected.peak, made.text, made.batch
         else:
@@ -108,7 +108,7 @@ class PostMortemScreen(OverlayScreen):
             return ""
         if made.progress:
             return f"{made.progress} …"
-        return f"nothing: {made.problem}" if made.problem and made.expecting is None else ""
+        return f"not known: {made.problem}" if made.problem and made.expecting is None else ""
 
     def _read(self, process: Process) -> None:
         failure = process.probe.failure
