@@ -145,3 +145,19 @@ def test_a_gpu_process_is_described_by_its_gpu(make: Any) -> None:
     (row,) = process_rows(fleet)
     assert row.allocated_bytes == 10
     assert row.largest == ("outside_allocator", "outside allocator")
+
+
+@pytest.mark.parametrize(
+    ("ended", "text"),
+    [
+        ("detached", "detached"),
+        ("exit", "probe gone"),
+        ("lost", "probe gone"),
+        (None, "probe gone"),
+    ],
+)
+def test_a_process_that_was_detached_from_says_so(make: Any, ended: Any, text: str) -> None:
+    process = make.process(1, at=99.5, state="gone", breakdown=make.breakdown(GIB, 2 * GIB))
+    process = replace(process, probe=replace(process.probe, ended=ended))
+    fleet = reduce(Fleet(), make.snapshot(100.0, process))
+    assert process_rows(fleet)[0].state_text == text

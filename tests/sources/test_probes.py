@@ -358,6 +358,33 @@ def test_a_probe_that_closes_is_gone_with_its_last_values(directory):
         child.kill()
         probes, _ = read_until(clients, lambda p, _: p[child.pid].state == "gone")
         assert probes[child.pid].step == 3
+        assert probes[child.pid].ended == "lost"
+
+
+@pytest.mark.parametrize(
+    ("why", "ended"), [("exit", "exit"), ("detached", "detached"), ("whatever is new", "lost")]
+)
+def test_the_last_line_says_how_a_probe_ended(directory, why, ended):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "4321-1.sock"))
+        listener.listen()
+        clients = ProbeClients(1)
+        clients.read()
+        peer, _ = listener.accept()
+        (directory / "4321-1.sock").unlink()  # as a probe does before it closes
+        for message in (HELLO, SAMPLE, {"type": "bye", "why": why}):
+            peer.sendall(json.dumps(message).encode() + b"\n")
+        peer.close()
+        probes, _ = read_until(clients, lambda p, _: p[os.getpid()].state == "gone")
+    assert (probes[os.getpid()].ended, probes[os.getpid()].step) == (ended, 3)
+
+
+def test_one_that_breaks_the_protocol_is_gone_but_not_lost(server):
+    server(HELLO, SAMPLE, b"nonsense\n")
+    probes, _ = read_until(
+        ProbeClients(1), lambda p, _: os.getpid() in p and p[os.getpid()].state == "gone"
+    )
+    assert probes[os.getpid()].ended is None
 
 
 def test_silence_makes_stale(server, monkeypatch):

@@ -131,7 +131,9 @@ class ProcessRow:
             return "invisible" if process == "invisible" else "no probe"
         if state == "stale":
             return f"stale{age}"
-        return "probe gone" if state == "gone" else state
+        if state == "gone":
+            return "detached" if self.process.probe.ended == "detached" else "probe gone"
+        return state
 
     def text(self, column: str) -> str:
         """The cell of one of ``PROCESS_COLUMNS``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import boot
 from .faults import Faults
 from .presence import PRESENCE
 from .waiting import Waiting, loaded_torch
@@ -24,9 +25,14 @@ def attach(directory: str) -> str | None:
     if torch is not None:
         _attach_session(where)
         return str(torch.__version__)
-    waiting = Waiting(lambda: _attach_session(where), PRESENCE.leave)
+    waiting = Waiting(lambda: _attach_session(where), _leave)
     PRESENCE.listen(waiting, Faults(), where)
     return None
+
+
+def _leave() -> None:
+    boot.remove()  # under `vramtop run` it waits for torch as well
+    PRESENCE.leave()
 
 
 def _attach_session(directory: Path) -> None:

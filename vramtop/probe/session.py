@@ -28,6 +28,7 @@ from .segments import read as read_segments
 from .sizes import breakdown
 from .stages import STAGES
 from .updates import Updates, detail_message
+from .waiting import SOON_S
 
 _LAUNCHERS = frozenset(
     {
@@ -36,7 +37,6 @@ _LAUNCHERS = frozenset(
     }
 )
 _SEARCH = "the search for models and optimizers"
-_SOON_S = 0.005
 _STAYING = frozenset({"parameter", "optimizer_state"})
 
 _session: Session | None = None
@@ -301,7 +301,7 @@ class Session:
                 return self._leave()
             if self._to_adopt:
                 if not self.observer.adopt():
-                    return _SOON_S
+                    return SOON_S
                 self._to_adopt = False
                 PRESENCE.before_exit = self.ooms.ends
                 self.ooms.install()
@@ -314,7 +314,7 @@ class Session:
         global _session
         try:
             if not self.observer.leave():
-                return _SOON_S
+                return SOON_S
         except Exception as error:  # whatever is left in torch does nothing any more
             self.faults.report("leaving", error)
         self.ooms.close()

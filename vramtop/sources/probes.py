@@ -184,7 +184,7 @@ class ProbeClients:
         except BlockingIOError:
             return
         except ProtocolError as error:
-            self._close(connection)
+            self._close(connection, is_lost=False)
             self._ban(connection.path, f"probe of pid {connection.pid} is not read: {error}")
         except OSError:
             self._close(connection)
@@ -192,10 +192,12 @@ class ProbeClients:
     def _ban(self, path: Path, message: str) -> None:
         self._banned[path] = (time.monotonic(), Problem("probes", message))
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: _Connection, *, is_lost: bool = True) -> None:
         connection.socket.close()
         if self._open.pop(connection.path, None) is not None:
-            last = replace(connection.told.probe, state="gone", steps_per_s=None, history=None)
+            probe = connection.told.probe
+            ended = probe.ended or ("lost" if is_lost else None)
+            last = replace(probe, state="gone", ended=ended, steps_per_s=None, history=None)
             self._gone[connection.pid] = (time.monotonic(), last)
 
     def _state_of(self, connection: _Connection, now: float) -> Probe:
