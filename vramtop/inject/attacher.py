@@ -20,10 +20,10 @@ Tell = Callable[[str], None]
 """Told in a few words what is being waited for, again and again while it is waited for."""
 WAIT_S = 60.0
 _HELLO_S = 5.0
+_LOAD_S = 30.0
 _POLL_S = 0.02
 _SOON_S = 1.0
 """Nothing is said of a wait that is over sooner."""
-_LAST_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,8 @@ def attach(pid: int, tell: Tell = lambda _: None, wait_s: float = WAIT_S) -> Att
                 remote_exec.ask(target, ticket)
             else:
                 pause_s = queue_line(target, python, debugger, ticket.line)
-            began = time.monotonic()
-            answer = _wait_for_answer(target, ticket, tell, wait_s)
-            waited_s = time.monotonic() - began
-        if answer.error is not None:
-            raise AttachFailed(f"the probe cannot start in process {pid}: {answer.error}")
+            waited_s = _wait_until_taken(target, ticket, tell, wait_s)
+            answer = _wait_for_answer(target, ticket, tell)
         _wait_for_hello(target, tell)
         return Attached(pid, method, answer.python, answer.torch, pause_s, waited_s)
 
@@ -118,32 +115,51 @@ def _look_there(target: Target, found: Peer) -> None:
         rendezvous.look_in(found.directory)
 
 
-def _wait_for_answer(target: Target, ticket: Ticket, tell: Tell, wait_s: float) -> Answer:
-    """Until the main thread has come to run the code.
+def _wait_until_taken(target: Target, ticket: Ticket, tell: Tell, wait_s: float) -> float:
+    """Until the main thread has come to run the code; returns the seconds.
 
     Raises:
         AttachFailed: it did not in time; if it comes to it later, it does nothing.
     """
     began = time.monotonic()
-    while (waited_s := time.monotonic() - began) < wait_s:
-        if answer := ticket.answer():
-            return answer
+    while not ticket.is_taken():
+        waited_s = time.monotonic() - began
         if not target.is_alive():
             raise AttachFailed(f"process {target.pid} has ended before the probe could start")
+        if waited_s > wait_s and ticket.withdraw():
+            raise AttachFailed(
+                f"given up after {wait_s:.0f} s: the main thread of process {target.pid} "
+                f"{_doing(target)} and came to no Python code. The process runs on, nothing was "
+                "put into it; try again when it trains, or allow more time with --wait SECONDS"
+            )
         if waited_s > _SOON_S:
             tell(
                 f"waiting for the interpreter: the main thread {_doing(target)}, "
                 f"{waited_s:.0f} s of {wait_s:.0f} s"
             )
         time.sleep(_POLL_S)
-    ticket.withdraw()
-    time.sleep(_LAST_LOOK_S)  # it may have read the ticket just before
-    if answer := ticket.answer():
-        return answer
+    return time.monotonic() - began
+
+
+def _wait_for_answer(target: Target, ticket: Ticket, tell: Tell) -> Answer:
+    """Until the probe has been loaded.
+
+    Raises:
+        AttachFailed: it has not in time, or cannot be.
+    """
+    until = time.monotonic() + _LOAD_S
+    while time.monotonic() < until:
+        if answer := ticket.answer():
+            if answer.error is None:
+                return answer
+            raise AttachFailed(f"the probe cannot start in process {target.pid}: {answer.error}")
+        if not target.is_alive():
+            raise AttachFailed(f"process {target.pid} has ended before the probe could start")
+        tell(f"process {target.pid} loads the probe")
+        time.sleep(_POLL_S)
     raise AttachFailed(
-        f"given up after {wait_s:.0f} s: the main thread of process {target.pid} {_doing(target)} "
-        "and came to no Python code. The process runs on, nothing was put into it; try again "
-        "when it trains, or allow more time with --wait SECONDS"
+        f"process {target.pid} has begun to load the probe, but did not say within {_LOAD_S:.0f} s "
+        "that it is done; it runs on, and `vramtop` shows it as soon as it is"
     )
 
 

@@ -16,6 +16,8 @@ from .place import Place
 from .target import Target
 
 SUFFIX = ".attach"
+TAKEN = ".taken"
+"""Put on the ticket by the code in the target: from then on it answers."""
 ANSWER = ".answer"
 SCRIPT = ".py"
 _MAX_ANSWER_BYTES = 4096
@@ -62,12 +64,20 @@ class Ticket:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for suffix in ("", SCRIPT, ANSWER):
+        for suffix in ("", TAKEN, SCRIPT, ANSWER):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
-    def withdraw(self) -> None:
-        """From now on the code in the target does nothing."""
-        self.path.unlink(missing_ok=True)
+    def is_taken(self) -> bool:
+        """Whether the code in the target is at work."""
+        return not self.path.exists()
+
+    def withdraw(self) -> bool:
+        """Have the code in the target do nothing from now on; False where it is at work."""
+        try:
+            self.path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def write_script(self) -> None:
         """Put the line into a file, for an interpreter that wants one."""

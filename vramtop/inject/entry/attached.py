@@ -34,13 +34,17 @@ def _interrupt_again(interrupt):
 
 def _work(ticket):
     try:
+        import os
+
+        taken = ticket + ".taken"
+        try:
+            os.rename(ticket, taken)  # noqa: PTH104  as few imports as will do
+        except FileNotFoundError:
+            return  # the viewer has given up; once the ticket is ours, it waits for the answer
         import json
 
-        try:
-            with open(ticket, "rb") as file:  # noqa: PTH123  as few imports as will do
-                asked = json.load(file)
-        except FileNotFoundError:
-            return  # the viewer has given up
+        with open(taken, "rb") as file:  # noqa: PTH123
+            asked = json.load(file)
         answer = {"python": sys.version.split()[0], "torch": None, "error": None}
         release = _hold_forks()
         try:
