@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from ...core.texts import printable
+
 # Return codes by their numbers in NVML's public header: pynvml is imported late, and its older
 # versions lack the newer names.
 UNINITIALIZED: Final = 1
@@ -31,6 +33,12 @@ SESSION: Final = frozenset({UNINITIALIZED, DRIVER_NOT_LOADED, LIB_RM_VERSION_MIS
 """Everything that was opened is void: initialise again."""
 DEVICE: Final = frozenset({GPU_IS_LOST, RESET_REQUIRED, GPU_NOT_FOUND})
 """The device is gone: nothing else needs to be asked this tick."""
+
+
+NONSENSE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What comes of reading an answer that is not of the kind that the call promises."""
+_MOST_BYTES: Final = 1 << 60
+_MOST_TEXT: Final = 300
 
 
 class SessionLost(Exception):
@@ -67,10 +75,11 @@ class Asker:
         what: str,
         call: Callable[..., Any],
         *arguments: Any,
+        read: Callable[[Any], Any] = lambda answer: answer,
         key: str = "",
         expected: bool = False,
     ) -> Any:
-        """The answer, or None with the reason noted under ``what``.
+        """The answer as ``read`` takes it, or None with the reason noted under ``what``.
 
         ``key`` names the call where ``what`` does not. ``expected``: that a driver cannot answer
         is no news for the user.
@@ -82,11 +91,13 @@ class Asker:
         if key in self._void:
             return None
         try:
-            return call(*arguments)
+            return read(call(*arguments))
         except self._error as error:
             code, words = error.value, str(error)
         except UnicodeDecodeError:
             code, words = 0, "garbled text"  # seen from drivers about to lose a GPU
+        except NONSENSE:
+            code, words = 0, "an answer that makes no sense"
         if code in SESSION:
             raise SessionLost(words)
         if code in DEVICE:
@@ -109,3 +120,25 @@ class Asker:
     def is_void(self, key: str) -> bool:
         """Whether the driver has said that it never answers this."""
         return key in self._void
+
+
+def natural(answer: Any) -> int:
+    """A number of bytes, of things, or of some unit.
+
+    Raises:
+        ValueError: it cannot be one.
+    """
+    if not isinstance(answer, int) or not 0 <= answer < _MOST_BYTES:
+        raise ValueError
+    return answer
+
+
+def name(answer: Any) -> str:
+    """A name, of a length that a screen can show.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    if not isinstance(answer, str):
+        raise ValueError  # noqa: TRY004  as for every other answer
+    return printable(answer[:_MOST_TEXT])

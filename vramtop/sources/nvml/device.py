@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ...core.model import Device, DeviceMemory, DeviceUse, MigDevice
-from .calls import Asker, DeviceLost, SessionLost
+from .calls import Asker, DeviceLost, SessionLost, name, natural
 from .memory import UNKNOWN_MEMORY, host_memory, read_memory, with_unattributed
 from .mig import OWNER, Instance, MigReader
 from .processes import LISTS, Holdings, ProcessLists, read_lists
@@ -16,6 +16,7 @@ from .processes import LISTS, Holdings, ProcessLists, read_lists
 _CLOCK_SM: Final = 1
 _CLOCK_MEMORY: Final = 2
 _SENSOR_GPU: Final = 0
+_HOTTEST_C: Final = 1000
 
 Uses = list[tuple[int, DeviceUse]]
 """(pid, what it holds)."""
@@ -94,8 +95,8 @@ class GpuReader:
     def _read(self) -> tuple[Device, Uses]:
         nvml, ask = self._nvml, self.asker.ask
         handle = self._handle or self._open()
-        mode = ask("MIG mode", nvml.nvmlDeviceGetMigMode, handle, expected=True)
-        in_mig_mode = bool(mode and mode[0])
+        mode = ask("MIG mode", nvml.nvmlDeviceGetMigMode, handle, read=_current, expected=True)
+        in_mig_mode = bool(mode)
         memory = read_memory(self.asker, nvml, handle)
         unified = memory is None or memory.total_bytes == 0
         instances = self._mig.read(handle) if in_mig_mode else []
@@ -106,21 +107,22 @@ class GpuReader:
         elif complete:
             memory = self._attributed(handle, memory or UNKNOWN_MEMORY, uses)
             rows = tuple(_attributed_row(row, uses) for row in rows)
-        rates = None
+        busy = None
         if not in_mig_mode:  # no driver has it for a partitioned GPU
-            rates = ask("utilization", nvml.nvmlDeviceGetUtilizationRates, handle)
-        power_mw = ask("power", nvml.nvmlDeviceGetPowerUsage, handle)
-        limit_mw = ask("power limit", nvml.nvmlDeviceGetPowerManagementLimit, handle)
+            call = nvml.nvmlDeviceGetUtilizationRates
+            busy = ask("utilization", call, handle, read=lambda rates: natural(rates.gpu))
+        power_mw = ask("power", nvml.nvmlDeviceGetPowerUsage, handle, read=natural)
+        call = nvml.nvmlDeviceGetPowerManagementLimit
+        limit_mw = ask("power limit", call, handle, read=natural)
+        call = nvml.nvmlDeviceGetClockInfo
         device = replace(
             self._device(memory or UNKNOWN_MEMORY),
-            utilization_percent=None if rates is None else float(rates.gpu),
+            utilization_percent=None if busy is None else float(busy),
             temperature_c=self._temperature(handle),
             power_w=None if power_mw is None else power_mw / 1000,
             power_limit_w=None if limit_mw is None else limit_mw / 1000,
-            sm_clock_mhz=ask("SM clock", nvml.nvmlDeviceGetClockInfo, handle, _CLOCK_SM),
-            memory_clock_mhz=ask(
-                "memory clock", nvml.nvmlDeviceGetClockInfo, handle, _CLOCK_MEMORY
-            ),
+            sm_clock_mhz=ask("SM clock", call, handle, _CLOCK_SM, read=natural),
+            memory_clock_mhz=ask("memory clock", call, handle, _CLOCK_MEMORY, read=natural),
             unified_memory=unified,
             mig=rows,
         )
@@ -132,11 +134,11 @@ class GpuReader:
         if handle is None:
             why = "no permission" if asker.denied else "not supported by the driver"
             raise DeviceLost(asker.failed.get("access", why))
-        uuid = asker.ask("UUID", nvml.nvmlDeviceGetUUID, handle)
+        uuid = asker.ask("UUID", nvml.nvmlDeviceGetUUID, handle, read=name)
         if self._good and uuid and uuid != self._good.device.uuid:
             self._good = None  # another GPU has taken this index
         self._uuid = uuid or self._uuid
-        self._name = asker.ask("name", nvml.nvmlDeviceGetName, handle) or self._name
+        self._name = asker.ask("name", nvml.nvmlDeviceGetName, handle, read=name) or self._name
         if not asker.failed:  # what failed for now is asked again in the next tick
             self._handle = handle
         return handle
@@ -145,11 +147,13 @@ class GpuReader:
         nvml, ask = self._nvml, self.asker.ask
         first = "temperature v1"
         call = nvml.nvmlDeviceGetTemperature
-        celsius = ask("temperature", call, handle, _SENSOR_GPU, key=first, expected=True)
+        celsius: float | None = ask(
+            "temperature", call, handle, _SENSOR_GPU, read=_celsius, key=first, expected=True
+        )
         if self.asker.is_void(first):  # NVIDIA drops it with CUDA 14; older pynvml lacks the next
             call = getattr(nvml, "nvmlDeviceGetTemperatureV", nvml.nvmlDeviceGetTemperature)
-            celsius = ask("temperature", call, handle, _SENSOR_GPU)
-        return None if celsius is None else float(celsius)
+            celsius = ask("temperature", call, handle, _SENSOR_GPU, read=_celsius)
+        return celsius
 
     def _attributed(self, handle: Any, memory: DeviceMemory, uses: Uses) -> DeviceMemory:
         held = [use for _, use in uses]
@@ -191,6 +195,17 @@ class GpuReader:
         if not complete and self._good and any("processes" in what for what in failed):
             return self._good.uses, False  # rows must not vanish for a driver's hiccup
         return holdings.uses(), complete
+
+
+def _current(modes: Any) -> int:
+    """Of the current and the pending mode."""
+    return natural(modes[0])
+
+
+def _celsius(answer: Any) -> float:
+    if not isinstance(answer, int) or not -_HOTTEST_C <= answer <= _HOTTEST_C:
+        raise ValueError
+    return float(answer)
 
 
 def _attributed_row(row: MigDevice, uses: Uses) -> MigDevice:

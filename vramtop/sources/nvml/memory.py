@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from ...core.model import DeviceMemory, DeviceUse
-from .calls import Asker, DeviceLost
+from .calls import Asker, DeviceLost, natural
 
 UNKNOWN_MEMORY: Final = DeviceMemory(None, None, None)
 
@@ -23,14 +23,17 @@ def read_memory(asker: Asker, nvml: Any, handle: Any, owner: str = "") -> Device
     """
     what = f"memory {owner}".strip()
     first, second = f"{what} v2", f"{what} v1"
-    read = asker.ask(what, _version_2, nvml, handle, key=first, expected=True)
-    if read is not None:
-        return DeviceMemory(read.total, read.used, read.free, read.reserved)
+    memory: DeviceMemory | None = asker.ask(
+        what, _version_2, nvml, handle, read=_with_reserve, key=first, expected=True
+    )
+    if memory is not None:
+        return memory
     if asker.is_void(first):
-        read = asker.ask(what, nvml.nvmlDeviceGetMemoryInfo, handle, key=second, expected=True)
-        if read is not None:
+        call = nvml.nvmlDeviceGetMemoryInfo
+        memory = asker.ask(what, call, handle, read=_without_reserve, key=second, expected=True)
+        if memory is not None:
             asker.lacks(f"driver reserve {owner}".strip())
-            return DeviceMemory(read.total, read.used, read.free)
+            return memory
     if what in asker.failed:
         # Also how a handle from before the GPU's reset shows: Invalid Argument.
         raise DeviceLost(f"{what}: {asker.failed.pop(what)}")
@@ -39,6 +42,15 @@ def read_memory(asker: Asker, nvml: Any, handle: Any, owner: str = "") -> Device
 
 def _version_2(nvml: Any, handle: Any) -> Any:
     return nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
+
+
+def _without_reserve(answer: Any) -> DeviceMemory:
+    return DeviceMemory(natural(answer.total), natural(answer.used), natural(answer.free))
+
+
+def _with_reserve(answer: Any) -> DeviceMemory:
+    reserved = natural(answer.reserved)
+    return replace(_without_reserve(answer), driver_reserved_bytes=reserved)
 
 
 def host_memory() -> DeviceMemory:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.model import MigDevice
-from .calls import INVALID_ARGUMENT, NOT_FOUND, Asker, DeviceLost
+from .calls import INVALID_ARGUMENT, NOT_FOUND, Asker, DeviceLost, name, natural
 from .memory import UNKNOWN_MEMORY, read_memory
 
 OWNER = "of MIG instances"
+_MOST_SLOTS = 64
+"""No GPU has had more than 8; each is a call in every tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,14 @@ class MigReader:
         """All instances that exist, in the order of their slots."""
         ask = self._asker.ask
         slots = ask(
-            "MIG instances", self._nvml.nvmlDeviceGetMaxMigDeviceCount, gpu, key="MIG count"
+            "MIG instances",
+            self._nvml.nvmlDeviceGetMaxMigDeviceCount,
+            gpu,
+            read=natural,
+            key="MIG count",
         )
         found = []
-        for slot in range(slots or 0):
+        for slot in range(min(slots or 0, _MOST_SLOTS)):
             handle = ask("MIG instances", self._slot, gpu, slot)
             if handle is None:
                 continue
@@ -59,21 +65,23 @@ class MigReader:
         nvml, ask = self._nvml, self._asker.ask
         # First, because it tells an instance that was destroyed since.
         memory = read_memory(self._asker, nvml, handle, OWNER) or UNKNOWN_MEMORY
-        uuid = ask(f"UUID {OWNER}", nvml.nvmlDeviceGetUUID, handle)
+        uuid = ask(f"UUID {OWNER}", nvml.nvmlDeviceGetUUID, handle, read=name)
         facts = self._facts.get(uuid)
         if facts is None:
             facts = (
-                ask(f"name {OWNER}", nvml.nvmlDeviceGetName, handle) or "MIG instance",
-                ask("GPU instance id", nvml.nvmlDeviceGetGpuInstanceId, handle),
-                ask("compute instance id", nvml.nvmlDeviceGetComputeInstanceId, handle),
+                ask(f"name {OWNER}", nvml.nvmlDeviceGetName, handle, read=name) or "MIG instance",
+                ask("GPU instance id", nvml.nvmlDeviceGetGpuInstanceId, handle, read=natural),
+                ask(
+                    "compute instance id", nvml.nvmlDeviceGetComputeInstanceId, handle, read=natural
+                ),
             )
             if uuid and not self._asker.failed:
                 self._facts[uuid] = facts
-        name, gpu_instance, compute_instance = facts
+        called, gpu_instance, compute_instance = facts
         return MigDevice(
             index=slot,
             uuid=uuid or f"MIG-slot-{slot}",
-            name=name,
+            name=called,
             memory=memory,
             gpu_instance_id=gpu_instance,
             compute_instance_id=compute_instance,

@@ -35,6 +35,7 @@ _ENTRY: Final = {
 _LARGEST: Final = 32
 _PATTERN: Final = 0xA5
 _USUAL: Final = {"_v3": 24, "_v2": 24, "": 16}
+_MOST_PROCESSES: Final = 1 << 15
 _NOT_AVAILABLE: Final = (1 << 64) - 1
 _NO_INSTANCE: Final = (1 << 32) - 1
 
@@ -92,8 +93,9 @@ class ProcessLists:
             ctypes.memset(self._buffer, _PATTERN, len(self._buffer))
             count = ctypes.c_uint(self._capacity)
             code: int = function(handle, ctypes.byref(count), self._buffer)
-            if code != INSUFFICIENT_SIZE or count.value <= self._capacity:
-                return code, count.value
+            is_larger = self._capacity < count.value <= _MOST_PROCESSES
+            if code != INSUFFICIENT_SIZE or not is_larger:
+                return code, min(count.value, self._capacity)
             self._capacity = count.value * 2  # room for those that start meanwhile
             self._buffer = ctypes.create_string_buffer(self._capacity * _LARGEST)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 from ...errors import BackendUnavailable
@@ -14,11 +15,14 @@ from .calls import (
     LIB_RM_VERSION_MISMATCH,
     LIBRARY_NOT_FOUND,
     NO_PERMISSION,
+    NONSENSE,
     NOT_FOUND,
     NOT_SUPPORTED,
     PERMANENT,
     SESSION,
     SessionLost,
+    name,
+    natural,
 )
 from .device import GpuReader
 from .processes import ProcessLists
@@ -67,8 +71,10 @@ class Session:
         try:
             self.plugged = plugged_gpus()
             count = self.count()
-            self.driver_version = self._text("driver version", nvml.nvmlSystemGetDriverVersion)
-            cuda = self._text("CUDA version", nvml.nvmlSystemGetCudaDriverVersion_v2)
+            self.driver_version = self._answer(
+                "driver version", nvml.nvmlSystemGetDriverVersion, name
+            )
+            cuda = self._answer("CUDA version", nvml.nvmlSystemGetCudaDriverVersion_v2, natural)
         except (SessionLost, nvml.NVMLError) as error:
             self.close()
             raise BackendUnavailable(f"NVML does not start: {error}; see dmesg") from None
@@ -102,7 +108,9 @@ class Session:
         """
         nvml = self._nvml
         try:
-            return int(nvml.nvmlDeviceGetCount())
+            return min(natural(nvml.nvmlDeviceGetCount()), _MOST_DEVICES)
+        except NONSENSE:
+            return len(self.gpus)
         except nvml.NVMLError as error:
             if error.value in SESSION:
                 raise SessionLost(str(error)) from None
@@ -131,10 +139,13 @@ class Session:
                     return index
         return _MOST_DEVICES
 
-    def _text(self, what: str, call: Any) -> Any:
+    def _answer(self, what: str, call: Any, read: Callable[[Any], Any]) -> Any:
         nvml = self._nvml
         try:
-            return call()
+            return read(call())
+        except NONSENSE:
+            self.missing.append(what)
+            return None
         except nvml.NVMLError as error:
             if error.value in SESSION:
                 raise SessionLost(str(error)) from None
