@@ -7,6 +7,8 @@ from typing import Literal
 
 FailureKind = Literal["oom", "lost"]
 """``oom``: an allocation failed. ``lost``: the process ended without a word (killed, crashed)."""
+Limit = Literal["address_space", "cgroup", "ram"]
+"""What a process's memory on the host ends at: RLIMIT_AS, its cgroup, the machine's RAM."""
 ModuleSource = Literal["exact", "nearest", "last_peak"]
 """``exact``: it was running. ``nearest``: its parameter is the next one in the backward graph.
 ``last_peak``: where the last step sampled in detail was fullest."""
@@ -30,6 +32,8 @@ class Failure:
     free_bytes: int | None = None
     """Free on the device when it failed, by the driver (on the CPU: below the address limit)."""
     total_bytes: int | None = None
+    limited_by: Limit | None = None
+    """On the CPU: what ``free_bytes`` and ``total_bytes`` are of."""
     message: str | None = None
     """The exception's own words; for ``lost`` what is known from outside."""
     caught: bool | None = None

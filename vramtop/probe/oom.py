@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from ..protocol.postmortem import encode, write
 from . import host_limits, oom_place, oom_words, postmortem
 from .faults import Faults
 from .observer import Observer
@@ -232,7 +233,7 @@ class OomWatch:
             path = postmortem.path_in(directory, self._final)
             message["file"] = str(path)
             contents = postmortem.document(self._messages(index), message, text)
-            postmortem.write(path, postmortem.encode(contents))
+            write(path, encode(contents), overwrite=True)
         except (OSError, MemoryError):
             message["file"] = None
         self._written_at = time.monotonic()

@@ -200,7 +200,8 @@ class Server:
         if self._why is not None:
             deadline = time.monotonic() + _FAREWELL_S
             for viewer in list(self._viewers.values()):
-                viewer.farewell({"type": "bye", "why": self._why}, deadline)
+                news = self._content.updates.since(viewer.told)
+                viewer.farewell([*news, {"type": "bye", "why": self._why}], deadline)
         for viewer in list(self._viewers.values()):
             self._drop(viewer)
         if self._listener is not None:

@@ -109,13 +109,14 @@ class Viewer:
                 return
             self._unsent += framing.encode(line)
 
-    def farewell(self, message: dict[str, Any], deadline: float) -> None:
-        """Send what is left and this as the last line; blocks until ``deadline`` (monotonic).
+    def farewell(self, messages: list[dict[str, Any]], deadline: float) -> None:
+        """Send what is left and these as the last lines; blocks until ``deadline`` (monotonic).
 
         Who is gone, or does not read until then, does not get it.
         """
         self._history = iter(())
-        self._unsent += framing.encode(message)
+        for message in messages:
+            self._unsent += framing.encode(message)
         poll = select.poll()
         poll.register(self.connection, select.POLLOUT)
         with contextlib.suppress(OSError):

@@ -68,6 +68,7 @@ Probe to viewer, after the subscription::
      "module_source": "exact"|"nearest"|"last_peak"|null,                  when it is known
      "requested_bytes": 1|null, "free_bytes": 1|null,                      whether the program
      "total_bytes": 1|null, "message": "..."|null, "caught": true|null,    went on
+     "limited_by": "address_space"|"cgroup"|"ram"|null,                    on the CPU
      "caught_ooms": 0, "file": "/path"|null}
 
     {"type": "bye", "why": "exit"|"detached"}     the last line of a probe that ends in order

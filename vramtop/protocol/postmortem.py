@@ -26,9 +26,82 @@ Named ``<pid>-<start ticks>-<n>`` + ``SUFFIX``, beside the process's socket. Bou
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
 SCHEMA = "vramtop.postmortem/1"
 SUFFIX = ".postmortem.json"
 MAX_FILE_BYTES = 2 << 20
 MAX_FILES = 20
 """So many are kept in a directory; the oldest go."""
 HISTORY_S = 60.0
+
+_DISPENSABLE = ("segments", "history")
+"""Kinds of messages that are left out, one after the other, of a file that would be too large."""
+_FEW_MODULES = 30
+"""So many modules are kept where there is no room for all."""
+
+
+def encode(contents: dict[str, Any]) -> bytes:
+    """As JSON of at most ``MAX_FILE_BYTES``."""
+    data = _encoded(contents)
+    for kind in _DISPENSABLE:
+        if len(data) <= MAX_FILE_BYTES:
+            return data
+        left = [message for message in contents["messages"] if message["type"] != kind]
+        contents = {**contents, "messages": left}
+        data = _encoded(contents)
+    if len(data) > MAX_FILE_BYTES:
+        shorter = [
+            {**message, "modules": message["modules"][:_FEW_MODULES]}
+            if message["type"] == "detail"
+            else message
+            for message in contents["messages"]
+        ]
+        data = _encoded({**contents, "messages": shorter})
+    return data
+
+
+def write(path: Path, data: bytes, *, overwrite: bool) -> None:
+    """Put the file there whole or not at all, for this user alone; the oldest make room.
+
+    Raises:
+        FileExistsError: there is one, which is not to be overwritten.
+        OSError: it cannot be written.
+    """
+    unready = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        unready.unlink()  # of this process alone: from a write that failed
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(unready, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        if overwrite:
+            unready.rename(path)
+        else:
+            os.link(unready, path)  # not in Python 3.9's pathlib
+    finally:
+        with contextlib.suppress(OSError):
+            unready.unlink()
+    _prune(path.parent)
+
+
+def _encoded(contents: dict[str, Any]) -> bytes:
+    return json.dumps(contents, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _prune(directory: Path) -> None:
+    found = []
+    for path in directory.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime, path))
+    for _, path in sorted(found)[:-MAX_FILES]:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -134,7 +134,7 @@ class Collector:
         facts = {pid: self._table.describe(pid) for pid in pids}
         self._table.forget_all_but(pids)
         on_host = any(device.backend == "host" for device in reading.devices)
-        return Snapshot(
+        snapshot = Snapshot(
             taken_at=taken_at,
             host=_host(reading),
             devices=reading.devices,
@@ -145,6 +145,8 @@ class Collector:
             problems=self._lasting + reading.problems + problems,
             period_s=self.period_s,
         )
+        self._clients.lost.machine = snapshot
+        return snapshot
 
 
 def _failed(error: Exception, period_s: float) -> Snapshot:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.failure import Failure, FailureKind, ModuleSource
+from ..core.failure import Failure, FailureKind, Limit, ModuleSource
 from ..errors import ProtocolError
 from . import fields
 
@@ -17,6 +17,7 @@ _SOURCES: dict[str, ModuleSource] = {
     "nearest": "nearest",
     "last_peak": "last_peak",
 }
+_LIMITS: dict[str, Limit] = {"address_space": "address_space", "cgroup": "cgroup", "ram": "ram"}
 _MAX_MESSAGE = 2000
 _MAX_PATH = 4096
 
@@ -37,6 +38,7 @@ def failure(message: dict[str, Any]) -> Failure:
         requested_bytes=fields.integer(message, "requested_bytes"),
         free_bytes=fields.integer(message, "free_bytes"),
         total_bytes=fields.integer(message, "total_bytes"),
+        limited_by=_LIMITS.get(fields.text(message, "limited_by") or ""),
         message=fields.text(message, "message", _MAX_MESSAGE),
         caught=fields.flag(message, "caught"),
         file=fields.text(message, "file", _MAX_PATH),

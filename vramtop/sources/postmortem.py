@@ -47,8 +47,7 @@ def stored() -> list[Path]:
     for directory in rendezvous.scan_directories():
         try:
             rendezvous.check_directory(directory)
-            for path in directory.glob(f"*{SUFFIX}"):
-                found.append((path.lstat().st_mtime, path))
+            found += [(path.lstat().st_mtime, path) for path in directory.glob(f"*{SUFFIX}")]
         except (RendezvousRefused, OSError):
             continue  # none there, or none that may be believed
     return [path for _, path in sorted(found, reverse=True)]

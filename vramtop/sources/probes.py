@@ -15,6 +15,8 @@ from ..core.model import Probe, Problem
 from ..errors import ProtocolError, RendezvousRefused
 from ..protocol import PROTOCOL_VERSION, rendezvous
 from ..protocol.framing import LineReader, encode
+from .last_words import LastWords
+from .lost import Lost, Marks
 from .told import Told
 
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
@@ -37,8 +39,13 @@ class _Connection:
     socket: socket.socket
     pid: int
     told: Told = field(default_factory=Told)
+    words: LastWords = field(default_factory=LastWords)
     reader: LineReader = field(default_factory=LineReader)
     heard_at: float = 0.0
+    marks: Marks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.marks = Marks.of(self.pid)
 
     @property
     def waits_for_detail(self) -> bool:
@@ -52,6 +59,7 @@ class ProbeClients:
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
+        self.lost = Lost()
         self._open: dict[Path, _Connection] = {}
         self._gone: dict[int, tuple[float, Probe]] = {}
         self._banned: dict[Path, tuple[float, Problem]] = {}
@@ -71,6 +79,8 @@ class ProbeClients:
         self._connect_new(now)
         for connection in list(self._open.values()):
             self._drain(connection)
+        self.lost.settle(self._settled)
+        self.lost.look()
         self._gone = {p: g for p, g in self._gone.items() if now - g[0] < _GONE_KEPT_S}
         probes = {pid: probe for pid, (_, probe) in self._gone.items()}
         for connection in self._open.values():
@@ -180,6 +190,7 @@ class ProbeClients:
                 received += len(data)
                 for message in connection.reader.feed(data):
                     connection.told.take(message)
+                    connection.words.take(message)
                 connection.heard_at = time.monotonic()
         except BlockingIOError:
             return
@@ -199,6 +210,12 @@ class ProbeClients:
             ended = probe.ended or ("lost" if is_lost else None)
             last = replace(probe, state="gone", ended=ended, steps_per_s=None, history=None)
             self._gone[connection.pid] = (time.monotonic(), last)
+            if ended == "lost":
+                self.lost.closed(connection.path, connection.marks, last, connection.words)
+
+    def _settled(self, pid: int, probe: Probe) -> None:
+        if pid in self._gone:
+            self._gone[pid] = (self._gone[pid][0], probe)
 
     def _state_of(self, connection: _Connection, now: float) -> Probe:
         silent_s = now - connection.heard_at

@@ -1,0 +1,235 @@
+"""Processes that end without a word, and the post-mortem that their viewers write."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.sources.test_probes import DETAIL, HELLO, SAMPLE, directory  # noqa: F401  fixtures
+from vramtop.protocol.postmortem import SUFFIX
+from vramtop.sources import kernel, postmortem
+from vramtop.sources.collector import Collector
+from vramtop.sources.probes import ProbeClients
+
+PROBE = """
+import os, socket, sys
+fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+listener = socket.socket(socket.AF_UNIX)
+path = f"{sys.argv[1]}/{os.getpid()}-{fields[19]}.sock"
+listener.bind(path)
+listener.listen()
+print(path, flush=True)
+peers = []
+for _ in range(int(sys.argv[3])):
+    peer, _ = listener.accept()
+    peer.recv(999)
+    peer.sendall(sys.argv[2].encode())
+    peers.append(peer)
+for line in sys.stdin:
+    exec(line)
+"""
+"""A process with a probe made by hand: it says its lines to so many viewers, then does as told."""
+
+
+@pytest.fixture
+def probe(directory):  # noqa: F811
+    running = []
+
+    def probe(*messages, viewers=1):
+        lines = "".join(json.dumps(message) + "\n" for message in messages)
+        command = [sys.executable, "-c", PROBE, str(directory), lines, str(viewers)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/"
+        )
+        running.append(process)
+        process.stdout.readline()
+        return process
+
+    yield probe
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def now(clients, pid, condition, timeout_s=10.0):
+    """The probe once the condition holds, as its viewer reads it."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = clients.read()[0].get(pid)
+        if found is not None and condition(found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
+def files(directory):  # noqa: F811
+    return list(directory.glob(f"*{SUFFIX}"))
+
+
+def do(process, line):
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def test_killed_it_is_gone_and_its_last_state_is_written(probe, directory):  # noqa: F811
+    second = {**SAMPLE, "at": 3.0, "step": 5}
+    process = probe(HELLO, SAMPLE, DETAIL, second)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step == 5)
+    process.kill()  # not waited for: it stays a zombie, whose end can be seen
+    found = now(clients, process.pid, lambda found: found.failure)
+    assert (found.state, found.ended, found.failure.kind) == ("gone", "lost", "lost")
+    assert found.failure.message == "SIGKILL ended it"
+    (path,) = files(directory)
+    assert found.failure.file == str(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    read = postmortem.read(path)
+    assert (read.written_by, read.process.pid, read.failure) == (
+        "viewer",
+        process.pid,
+        found.failure,
+    )
+    (device,) = read.process.probe.devices
+    assert device.breakdown.optimizer_state_bytes == 200
+    assert device.detail.step == 3
+    points = read.process.probe.history["cpu"]
+    assert [(point.at, point.step) for point in points] == [(1.0, 3), (3.0, 5)]
+
+
+def test_several_viewers_write_one_file(probe, directory):  # noqa: F811
+    process = probe(HELLO, SAMPLE, viewers=2)
+    several = [ProbeClients(1), ProbeClients(1)]
+    for clients in several:
+        clients.read()
+    for clients in several:
+        now(clients, process.pid, lambda found: found.step)
+    process.kill()
+    process.wait()
+    told = [now(clients, process.pid, lambda found: found.failure) for clients in several]
+    (path,) = files(directory)
+    assert {found.failure.file for found in told} == {str(path)}
+    assert not [name for name in os.listdir(directory) if name.startswith(".")]
+
+
+def test_asked_to_end_it_leaves_nothing(probe, directory):  # noqa: F811
+    process = probe(HELLO, SAMPLE)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step)
+    process.send_signal(signal.SIGTERM)
+    found = now(clients, process.pid, lambda found: found.state == "gone")
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline and clients.lost._waiting:
+        clients.read()
+    assert (found.ended, files(directory)) == ("lost", [])
+
+
+def test_ended_in_order_it_leaves_nothing(probe, directory):  # noqa: F811
+    process = probe(HELLO, SAMPLE, {"type": "bye", "why": "exit"})
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step)
+    do(process, "sys.exit()")
+    found = now(clients, process.pid, lambda found: found.state == "gone")
+    assert (found.ended, found.failure) == ("exit", None)
+    assert files(directory) == []
+
+
+def test_a_process_that_lives_on_is_not_lost(probe, directory, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("vramtop.sources.lost._PATIENCE_S", 0.2)
+    process = probe(HELLO, SAMPLE)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step)
+    do(process, "[peer.close() for peer in peers]; listener.close(); os.unlink(path)")
+    found = now(clients, process.pid, lambda found: found.state == "gone" and not found.ended)
+    assert (found.failure, files(directory)) == (None, [])
+
+
+def test_what_the_process_wrote_itself_stands(probe, directory):  # noqa: F811
+    process = probe(HELLO, SAMPLE)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step)
+    (socket,) = directory.glob("*.sock")
+    contents = {
+        "schema": "vramtop.postmortem/1",
+        "written_at": 4.0,
+        "written_by": "probe",
+        "pid": process.pid,
+        "failure": {"type": "oom", "at": 4.0, "requested_bytes": 77, "caught": False},
+    }
+    own = directory / f"{socket.stem}-0{SUFFIX}"
+    own.write_text(json.dumps(contents))
+    process.kill()
+    found = now(clients, process.pid, lambda found: found.failure)
+    assert (found.failure.kind, found.failure.requested_bytes) == ("oom", 77)
+    assert json.loads(own.read_text()) == contents
+
+
+def test_the_machine_is_written_down(probe, directory):  # noqa: F811
+    process = probe(HELLO, SAMPLE)
+    seen = []
+    collector = Collector("host", 0.1)
+    collector.start(seen.append)
+    try:
+        deadline = time.monotonic() + 20
+
+        def last():
+            rows = seen[-1].processes if seen else ()
+            return next((row for row in rows if row.pid == process.pid), None)
+
+        while not (last() and last().probe.step):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        resident = last().host_rss_bytes
+        process.kill()
+        while not (last() and last().probe.failure):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        collector.stop()
+    read = postmortem.read(files(directory)[0])
+    host = read.snapshot.host
+    assert host.hostname == os.uname().nodename
+    assert host.ram_total_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < host.ram_used_bytes < host.ram_total_bytes
+    assert read.process.host_rss_bytes == pytest.approx(resident, rel=0.5)
+    assert read.process.command.startswith(sys.executable)
+    (use,) = read.process.devices
+    assert use.used_bytes == read.process.host_rss_bytes
+    assert read.snapshot.devices[0].backend == "host"
+    (device,) = read.process.probe.devices
+    assert device.breakdown.process_bytes == read.process.host_rss_bytes
+
+
+def test_the_kernels_killer_is_named_where_it_has_struck(probe, directory, monkeypatch):  # noqa: F811
+    process = probe(HELLO, SAMPLE)
+    clients = ProbeClients(1)
+    monkeypatch.setattr(kernel, "oom_kills", lambda: 3)
+    now(clients, process.pid, lambda found: found.step)
+    monkeypatch.setattr(kernel, "oom_kills", lambda: 4)
+    process.kill()
+    process.wait()
+    found = now(clients, process.pid, lambda found: found.failure)
+    struck = "the kernel's OOM killer has struck meanwhile (oom_kill 3 → 4)"
+    assert found.failure.message.startswith(struck) or struck in found.failure.message
+
+
+def test_what_the_kernel_says_is_what_it_says():
+    with open("/proc/vmstat") as file:
+        counts = dict(line.split() for line in file)
+    assert kernel.oom_kills() == (int(counts["oom_kill"]) if "oom_kill" in counts else None)
+    child = subprocess.Popen(["sleep", "100"])
+    ticks = kernel.start_ticks(child.pid)
+    assert kernel.is_running(child.pid, ticks)
+    assert not kernel.is_running(child.pid, ticks + 1)  # another process of the same number
+    child.kill()
+    deadline = time.monotonic() + 10
+    while kernel.is_running(child.pid, ticks):
+        assert time.monotonic() < deadline
+    assert kernel.ending_signal(child.pid) == signal.SIGKILL
+    child.wait()
+    assert kernel.start_ticks(child.pid) is None

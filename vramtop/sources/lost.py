@@ -1,0 +1,224 @@
+"""Processes that ended without a word: what is known of them is written down by the viewer.
+
+The socket of a process closes a moment before it is gone, and an exec or a fault of the probe
+closes one of a process that lives on: so it is waited until the process has ended.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.failure import Failure
+from ..core.model import Device, DeviceUse, Probe, Process, Snapshot
+from ..errors import FileUnreadable
+from ..protocol.postmortem import SCHEMA, SUFFIX, encode, write
+from ..protocol.rendezvous import SUFFIX as SOCKET_SUFFIX
+from . import kernel, postmortem
+from .last_words import LastWords
+
+_PATIENCE_S = 10.0
+_ASKED_TO_END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_MAX_WAITING = 64
+
+Found = Callable[[int, Probe], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The OOM killer's counts when a process was first seen, and which process it is."""
+
+    pid: int
+    start_ticks: int | None
+    cgroup: Path | None
+    in_cgroup: int | None
+
+    @classmethod
+    def of(cls, pid: int) -> Marks:
+        """Of a process, by the pid as we see it."""
+        cgroup = kernel.memory_cgroup(pid)
+        in_cgroup = None if cgroup is None else kernel.oom_kills_in(cgroup)
+        return cls(pid, kernel.start_ticks(pid), cgroup, in_cgroup)
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    at: float
+    socket: Path
+    marks: Marks
+    probe: Probe
+    words: LastWords
+    machine: Snapshot | None
+    kills_before: int | None
+
+    @property
+    def row(self) -> Process | None:
+        """The process as it was seen last."""
+        processes: Iterable[Process] = () if self.machine is None else self.machine.processes
+        return next((process for process in processes if process.pid == self.marks.pid), None)
+
+
+class Lost:
+    """Told of every socket that closed without a bye; used from the thread that reads."""
+
+    def __init__(self) -> None:
+        self.machine: Snapshot | None = None
+        """What was read last of the machine and its processes."""
+        self._waiting: list[_Closed] = []
+        self._kills: int | None = None
+
+    def look(self) -> None:
+        """Note the OOM killer's count, while all is well."""
+        if not self._waiting:
+            self._kills = kernel.oom_kills()
+
+    def closed(self, socket: Path, marks: Marks, probe: Probe, words: LastWords) -> None:
+        """A socket has closed without a bye; the probe's last state."""
+        if len(self._waiting) < _MAX_WAITING:
+            now = time.monotonic()
+            self._waiting.append(
+                _Closed(now, socket, marks, probe, words, self.machine, self._kills)
+            )
+
+    def settle(self, found: Found) -> None:
+        """Tell of each process that has ended since: its pid, and its probe with the failure."""
+        for closed in list(self._waiting):
+            pid = closed.marks.pid
+            # Of another pid namespace nothing can be seen.
+            if pid <= 0 or not kernel.is_running(pid, closed.marks.start_ticks):
+                self._waiting.remove(closed)
+                found(pid, self._with_failure(closed))
+            elif time.monotonic() - closed.at > _PATIENCE_S:
+                self._waiting.remove(closed)  # it lives on, its probe does not
+                found(pid, replace(closed.probe, ended=None))
+
+    def _with_failure(self, closed: _Closed) -> Probe:
+        probe = replace(closed.probe, ended="lost")
+        own = _written_by_itself(closed.socket)
+        if own is not None:
+            return replace(probe, failure=own)
+        ending = kernel.ending_signal(closed.marks.pid)
+        if ending in _ASKED_TO_END or not probe.devices:
+            return probe  # somebody wanted it to end, or there is nothing to tell
+        failure = Failure(
+            kind="lost",
+            at=time.time(),
+            step=probe.step,
+            phase=_last_phase(probe),
+            message=_circumstances(closed, ending),
+        )
+        return replace(probe, failure=_written(closed, failure))
+
+
+def _circumstances(closed: _Closed, ending: int | None) -> str | None:
+    said = []
+    if ending is not None:
+        said.append(f"{signal.Signals(ending).name} ended it")
+    cgroup, before = closed.marks.cgroup, closed.marks.in_cgroup
+    after = None if cgroup is None else kernel.oom_kills_in(cgroup)
+    if before is not None and after is not None and after > before:
+        said.append(f"the OOM killer has struck in its cgroup (oom_kill {before} → {after})")
+    before, after = closed.kills_before, kernel.oom_kills()
+    if before is not None and after is not None and after > before:
+        said.append(f"the kernel's OOM killer has struck meanwhile (oom_kill {before} → {after})")
+    return "; ".join(said) or None
+
+
+def _written(closed: _Closed, failure: Failure) -> Failure:
+    path = closed.socket.with_name(_stem(closed.socket) + "-0" + SUFFIX)
+    failure = replace(failure, file=str(path))
+    try:
+        write(path, encode(_document(closed, failure)), overwrite=False)
+    except FileExistsError:
+        pass  # another viewer's, of the same end
+    except (OSError, ValueError):
+        return replace(failure, file=None)
+    return failure
+
+
+def _document(closed: _Closed, failure: Failure) -> dict[str, Any]:
+    hello = closed.words.hello
+    row = closed.row
+    argv = hello.get("argv")
+    said = " ".join(map(str, argv)) if isinstance(argv, list) else None
+    return {
+        "schema": SCHEMA,
+        "written_at": time.time(),
+        "written_by": "viewer",
+        "pid": abs(closed.marks.pid),
+        "start_time": hello.get("start_time"),
+        "user": None if row is None else row.user,
+        "command": row.command if row is not None and row.command else said,
+        "failure": _message(failure, closed.probe.caught_ooms),
+        "traceback": None,
+        "messages": closed.words.messages(),
+        "rss_bytes": None if row is None else row.host_rss_bytes,
+        "host": None if closed.machine is None else _host(closed.machine, row),
+        "prediction": None,
+    }
+
+
+def _stem(socket: Path) -> str:
+    return socket.name[: -len(SOCKET_SUFFIX)]
+
+
+def _written_by_itself(socket: Path) -> Failure | None:
+    """The failure in the last file that the process has written, None where there is none."""
+    files = sorted(socket.parent.glob(f"{_stem(socket)}-*{SUFFIX}"))
+    with suppress(FileUnreadable):
+        if files:
+            return postmortem.read(files[-1]).failure
+    return None
+
+
+def _last_phase(probe: Probe) -> str | None:
+    boundaries = [device.boundary for device in probe.devices if device.boundary is not None]
+    return boundaries[0] if boundaries else None
+
+
+def _message(failure: Failure, caught_ooms: int) -> dict[str, Any]:
+    return {
+        "type": failure.kind,
+        "at": failure.at,
+        "step": failure.step,
+        "phase": failure.phase,
+        "message": failure.message,
+        "caught_ooms": caught_ooms,
+        "file": failure.file,
+    }
+
+
+def _host(machine: Snapshot, row: Process | None) -> dict[str, Any]:
+    host = machine.host
+    uses = {} if row is None else {use.uuid: use for use in row.devices}
+    return {
+        "hostname": host.hostname,
+        "ram_total_bytes": host.ram_total_bytes,
+        "ram_used_bytes": host.ram_used_bytes,
+        "cpu_percent": host.cpu_percent,
+        "driver_version": host.driver_version,
+        "cuda_driver_version": host.cuda_driver_version,
+        "devices": [
+            _device(device, uses[device.uuid]) for device in machine.devices if device.uuid in uses
+        ],
+    }
+
+
+def _device(device: Device, use: DeviceUse) -> dict[str, Any]:
+    return {
+        "index": device.index,
+        "uuid": device.uuid,
+        "name": device.name,
+        "backend": device.backend,
+        "total_bytes": device.memory.total_bytes,
+        "used_bytes": device.memory.used_bytes,
+        "free_bytes": device.memory.free_bytes,
+        "driver_reserved_bytes": device.memory.driver_reserved_bytes,
+        "process_bytes": use.used_bytes,
+        "kind": use.kind,
+    }
