@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any, Callable
 
 from .accounting import modules_of
@@ -21,15 +22,30 @@ Job = dict[str, Any]
 
 def environment(torch: Any | None) -> Job:
     """Versions and the rank as torchrun and its like give it; unknown is None."""
-    rank = _integer("RANK")
+    rank, world_size = _integer("RANK"), _integer("WORLD_SIZE")
+    if rank is None:
+        rank, world_size = _place_in_process_group() or (None, world_size)
     return {
         "torch": None if torch is None else str(torch.__version__),
         "cuda": None if torch is None else getattr(torch.version, "cuda", None),
         "rank": rank,
         "local_rank": _integer("LOCAL_RANK"),
-        "world_size": _integer("WORLD_SIZE"),
+        "world_size": world_size,
         "group": None if rank is None else _group(),
     }
+
+
+def _place_in_process_group() -> tuple[int, int] | None:
+    """Rank and world size of launchers that tell torch only (Lightning's); None before they do."""
+    module = sys.modules.get("torch.distributed.distributed_c10d")
+    if module is None:
+        return None
+    try:
+        if module.is_initialized():
+            return int(module.get_rank()), int(module.get_world_size())
+    except Exception:  # it is being set up or taken down just now
+        pass
+    return None
 
 
 def _group() -> str | None:

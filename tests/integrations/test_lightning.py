@@ -1,0 +1,48 @@
+"""The callback in a real Lightning Trainer of either name: everything is seen, nothing changed."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("lightning")
+
+NO_LIGHTNING = """
+import sys
+sys.modules.update({"lightning": None, "lightning.pytorch": None, "pytorch_lightning": None})
+import vramtop.integrations.lightning
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "name"),
+    [("lightning.pytorch", (), "Net"), ("pytorch_lightning", ("own",), "Task")],
+)
+def test_a_training_is_explained_and_undisturbed(trained, script, has_stages, package, words, name):
+    command = script("lightning_training.py", package)
+    plain, told = trained(command, *words, until=has_stages("validate"))
+    assert len(plain.losses) == 12
+    assert told.losses == plain.losses
+    (probe,) = told.probes.values()
+    (model,) = probe.models
+    assert model.class_name == name
+    assert [optimizer.class_name for optimizer in probe.optimizers] == ["AdamW"]
+    assert probe.problem is None
+    (part,) = probe.devices
+    assert part.breakdown.parameter_bytes == 4 * model.parameters
+
+
+def test_ranks_that_lightning_starts_itself_are_seen(trained, script):
+    plain, told = trained(script("lightning_training.py", "lightning.pytorch"), "ddp", ranks=2)
+    assert told.losses == plain.losses
+    assert set(told.probes) == {0, 1}, "Lightning tells torch the ranks, and not the environment"
+    for probe in told.probes.values():
+        assert probe.models[0].class_name == "Task"
+        assert probe.models[0].wrappers == ("DistributedDataParallel",)
+        assert probe.world_size == 2
+    assert told.probes[0].group == told.probes[1].group is not None
+
+
+def test_without_lightning_it_says_what_to_install():
+    done = subprocess.run([sys.executable, "-c", NO_LIGHTNING], capture_output=True, text=True)
+    assert done.stderr.endswith("VramtopCallback needs Lightning: pip install lightning\n")
