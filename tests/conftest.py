@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.standin.standin import Standin
+from vramtop.sources.recording.reader import Reader
 
 
 @pytest.fixture
@@ -63,3 +64,21 @@ def other_python():
         return pytest.skip(f"no Python {version} here")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """Snapshots of a real training on the CPU, from its start to after its end.
+
+    ``python -m tests.recordings`` has recorded them.
+    """
+    return read_recording(Path(__file__).parent / "recordings" / "demo.vramtop")[0]
+
+
+def read_recording(path):
+    """All snapshots of a recording, and what its reader says of its end."""
+    reader = Reader(path)
+    try:
+        return [*iter(reader.next, None)], reader.ending
+    finally:
+        reader.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from contextlib import suppress
 from typing import Final
 
 MAX_LINE_BYTES: Final = 16 << 20
@@ -40,17 +41,14 @@ class Lines:
 
     def next(self) -> bytes | None:
         """The next whole line without its end; None where there is none."""
-        while not self.damage:
-            end = self._text.find(b"\n", self._searched)
-            if end >= 0:
-                line, self._text, self._searched = self._text[:end], self._text[end + 1 :], 0
-                return line
+        while (end := self._text.find(b"\n", self._searched)) < 0:
             self._searched = len(self._text)
             if self._searched > MAX_LINE_BYTES:
                 self.damage = f"a line is longer than {MAX_LINE_BYTES >> 20} MiB"
-            elif not self._inflate_more():
-                break
-        return None
+            if self.damage or not self._inflate_more():
+                return None
+        line, self._text, self._searched = self._text[:end], self._text[end + 1 :], 0
+        return line
 
     @property
     def has_part(self) -> bool:
@@ -79,11 +77,13 @@ class Lines:
             self.member_at = self._offset - len(self._packed)
             self._inflate = zlib.decompressobj(_GZIP)
         at_end = not self._packed and not self._read_more()
+        before = self._inflate.copy()
         try:
             text = self._inflate.decompress(self._packed, _INFLATED_BYTES)
         except zlib.error as error:
             self.damage = str(error)
-            return False
+            self._text += _sound(before, self._packed)
+            return True
         self._packed = self._inflate.unconsumed_tail
         self._text += text
         self.is_cut = at_end and not text and not self._inflate.eof
@@ -97,3 +97,12 @@ class Lines:
             return False
         self._offset += len(self._packed)
         return bool(self._packed)
+
+
+def _sound(inflate: zlib._Decompress, packed: bytes) -> bytes:
+    """What can be read of damaged data: zlib gives nothing of a piece in which it finds a fault."""
+    text = bytearray()
+    with suppress(zlib.error):
+        for at in range(len(packed)):
+            text += inflate.decompress(packed[at : at + 1])
+    return bytes(text)

@@ -23,7 +23,9 @@ def mend(descriptor: int) -> None:
     lines = Lines(descriptor)
     while lines.next() is not None:
         pass
-    if not lines.damage and not lines.is_cut:
+    if lines.damage:
+        raise FileUnreadable(f"the recording is damaged ({lines.damage}); record into another file")
+    if not lines.is_cut:
         return
     size = os.fstat(descriptor).st_size
     with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as data:
@@ -40,10 +42,7 @@ def mend(descriptor: int) -> None:
                 os.write(descriptor, closing)
                 return
             end -= 1
-    if begin and lines.is_cut:  # not even its header is whole
-        os.ftruncate(descriptor, begin)
-        return
-    raise FileUnreadable("the recording is damaged; nothing can be appended to it")
+    os.ftruncate(descriptor, begin)  # not even its header is whole
 
 
 def _closing(data: mmap.mmap, begin: int, end: int) -> bytes | None:

@@ -7,6 +7,7 @@ import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +38,7 @@ class Replay:
         self._place = self._checkpoints.before(0)
         self._index = Index(array("d"), "")
         self._changed = threading.Condition()
-        self._target: int | None = None
+        self._target: int | None = 0
         """The snapshot to go to, counted from 0."""
         self._speed = 1.0
         self._paused = False
@@ -78,8 +79,9 @@ class Replay:
     def toggle_pause(self) -> None:
         """Halt, or go on; at the end from the beginning."""
         with self._changed:
-            if self._playback.at_end and not self._paused:
-                self._target = 0
+            if self._playback.at_end:
+                self._paused = False
+                self._go(0)
             else:
                 self._paused = not self._paused
             self._hold_pace()
@@ -118,6 +120,7 @@ class Replay:
 
     def _go(self, target: int) -> None:
         self._target = min(max(target, 0), max(len(self._index) - 1, 0))
+        self._playback = replace(self._playback, is_seeking=True, at_end=False)
         self._changed.notify()
 
     def _hold_pace(self) -> None:
@@ -131,7 +134,7 @@ class Replay:
         index = scan(self._reader.copy(), lambda: not self._stopping.is_set())
         with self._changed:
             self._index = index
-            self._go(0)
+            self._go(0)  # whatever keys have asked for before
         while True:
             with self._changed:
                 target = self._target
@@ -212,7 +215,7 @@ class Replay:
             speed=self._speed,
             is_paused=self._paused,
             is_seeking=self._target is not None,
-            at_end=self._place.count >= len(self._index),
+            at_end=self._target is None and self._place.count >= len(self._index),
             ending=self._index.ending,
         )
         self._notify()
