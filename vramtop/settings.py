@@ -27,6 +27,7 @@ BACKENDS = ("auto", "nvml", "host")
 THEMES = ("dark", "light")
 INTERVAL_RANGE_S = (0.1, 60.0)
 ALERT_RANGE_PERCENT = (1.0, 100.0)
+_CONFIG_MAX_BYTES = 64 << 10
 _STATE_MAX_BYTES = 64 << 10
 
 
@@ -64,15 +65,18 @@ def load_config(path: Path | None = None) -> Config:
     """
     path = path or config_path()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            values = tomllib.loads(file.read(_CONFIG_MAX_BYTES).decode())
     except FileNotFoundError:
         return Config()
+    except RecursionError:
+        raise UsageError(f"{path} cannot be read: it is nested too deeply") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     known = {field.name for field in fields(Config)}
     unknown = ", ".join(sorted(values.keys() - known))
     if unknown:
-        raise UsageError(f"{path}: unknown {unknown}; known are {', '.join(sorted(known))}")
+        raise UsageError(f"{path}: unknown {unknown:.200}; known are {', '.join(sorted(known))}")
     _check(path, values)
     return replace(Config(), **values)
 

@@ -21,7 +21,7 @@ def render(*snapshots):
     fleet = Fleet()
     for snapshot in snapshots:
         fleet = foresee(reduce(fleet, snapshot))
-        for width in (1, 60, 200):
+        for width in (1, 100):
             text = as_text.render(snapshot, width, alerts(fleet, 90.0))
             assert_clean(text)
             assert max(map(len, text.split("\n"))) <= width

@@ -2,16 +2,13 @@
 
 import contextlib
 import os
-import shutil
 import socket
-import tempfile
-from pathlib import Path
-from unittest.mock import patch
 
 from hypothesis import strategies as st
 
 from tests.fuzz import rendering, values
 from tests.fuzz.harness import Fuzzer
+from tests.fuzz.rendezvous import runtime_directory
 from vramtop.core.model import Device, DeviceMemory, DeviceUse
 from vramtop.sources.base import DeviceReading
 from vramtop.sources.collector import Collector
@@ -33,17 +30,6 @@ class OneGpu:
 
     def close(self):
         pass
-
-
-@contextlib.contextmanager
-def runtime_directory():
-    """The only rendezvous there is; short, because a socket's path must fit into 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="vt-", dir="/tmp"))
-    with patch.dict(os.environ, {"VRAMTOP_RUNTIME_DIR": str(path)}):
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def heard(directory, stream):
