@@ -45,6 +45,8 @@ class FittingBatch:
     batch: int
     failed_batch: int
     source: BatchSource
+    is_sure: bool = True
+    """Not on the host: how much malloc needs beside the tensors no prediction says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def _remedies(at: Figures, batch: FittingBatch | None, names: dict[int, str]) ->
             f"batch {batch.batch}",
             f"batch {batch.batch} in place of {batch.failed_batch} ({_HOW[batch.source]}); "
             "accumulate gradients over more of them for the same effective batch",
+            batch.is_sure,
         )
     yield from _without_others(at, names)
     if at.on_cpu and at.limit_bytes is not None and at.limited_by is not None:

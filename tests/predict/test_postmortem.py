@@ -1,0 +1,124 @@
+"""The largest batch that fits, by numbers counted by hand; a prediction that is a straight line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from vramtop.core.model import ModelInfo, Probe, Process
+from vramtop.core.oom_figures import Figures
+from vramtop.core.postmortem import FittingBatch
+from vramtop.errors import UsageError
+from vramtop.estimator.expected import Expected
+from vramtop.predict.postmortem import judged
+
+GIB = 1 << 30
+
+
+class Line:
+    """4 GiB that last, 2 GiB a sample, 1 GiB outside the allocator."""
+
+    def process_bytes(self, batch):
+        return (5 + 2 * batch) * GIB
+
+
+@dataclass
+class Expecting:
+    uncertainty: float = 0.0
+    workload: None = None
+    predictor: Line = Line()  # noqa: RUF009
+
+    def at(self, batch):
+        return Expected(
+            source="trace",
+            told="GPT2 rebuilt",
+            batch=batch,
+            sequence=128,
+            phases=(),
+            peak={"parameter": 4 * GIB, "activation": 2 * batch * GIB},
+            peak_bytes=(4 + 2 * batch) * GIB,
+            peak_phase="backward",
+            peak_module=None,
+            reserved_bytes=None,
+            uncertainty=self.uncertainty,
+        )
+
+
+def trained(batch=8):
+    model = ModelInfo("GPT2", 1, 1, {}, batch_shapes=((batch, 128),), arguments=("input_ids",))
+    return Process(1, 1.0, probe=Probe("gone", models=(model,)))
+
+
+def held(in_use, free, asked=GIB, idle=0, device="cuda:0"):
+    return Figures(device, asked, free, idle, None, in_use)
+
+
+def largest(at, batch=8, **more):
+    return judged(Expecting(**more), trained(batch), at).batch
+
+
+def test_the_largest_below_the_capacity():
+    # 8 needs 21 GiB of 20; 7 needs 19.
+    assert largest(held(20 * GIB, 0)) == FittingBatch(7, 8, "trace")
+    assert largest(held(18 * GIB, GIB)) == FittingBatch(7, 8, "trace")
+    assert largest(held(18 * GIB, GIB - 1)) == FittingBatch(6, 8, "trace")
+
+
+def test_only_what_fits_with_the_doubt_added():
+    # 20 GiB / 1.1 = 18.18: 7 needs 19, 6 needs 17.
+    assert largest(held(20 * GIB, 0), uncertainty=0.1).batch == 6
+
+
+def test_a_prediction_that_says_it_should_have_fitted_names_no_batch():
+    assert largest(held(24 * GIB, 0)) is None
+
+
+def test_within_the_doubt_the_failure_tells_more_than_the_prediction():
+    # 8 is predicted to need 21 of 22 GiB and failed: 22 / 1.1 = 20, and 7 needs 19.
+    assert largest(held(22 * GIB, 0), uncertainty=0.1).batch == 7
+
+
+def test_a_process_that_held_more_than_was_predicted_has_another_reason():
+    """It had 40 GiB in use where 21 are predicted: a leak, not the batch."""
+    made = judged(Expecting(0.05), trained(), held(40 * GIB, 0))
+    assert made.exceeds
+    assert made.batch is None
+    assert made.text == (
+        "20.0 GiB of tensors at the peak of batch 8 (GPT2 rebuilt; ±5%): it held more than that, "
+        "so the batch alone is not the reason"
+    )
+
+
+def test_what_was_cached_in_pieces_is_no_need():
+    """26 GiB were in use, of which 6 only cached: 20 + 1 were needed, as predicted."""
+    made = judged(Expecting(), trained(), held(26 * GIB, 0, idle=6 * GIB))
+    assert not made.exceeds
+    assert made.batch is None  # 26 GiB would have sufficed for 8: its pieces are the reason
+
+
+def test_where_not_even_one_sample_fits_or_batch_one_failed():
+    assert largest(held(6 * GIB, 0)) is None
+    assert largest(held(6 * GIB, 0), batch=1) is None
+
+
+def test_on_the_host_it_is_never_sure():
+    # 20 GiB less 1 outside: of 19 tensors may have 0.65, which is 12.35; 4 need 12.
+    assert largest(held(20 * GIB, 0, device="cpu")) == FittingBatch(4, 8, "trace", is_sure=False)
+
+
+@pytest.mark.parametrize("missing", ["in_use", "free", "asked"])
+def test_without_the_figures_nothing_is_said(missing):
+    known = {"in_use": 20 * GIB, "free": 0, "asked": GIB, missing: None}
+    assert largest(held(**known)) is None
+
+
+def test_a_prediction_too_doubtful_is_none():
+    with pytest.raises(UsageError, match="tells little"):
+        judged(Expecting(0.7), trained(), held(20 * GIB, 0))
+
+
+def test_a_batch_that_is_not_known():
+    model = ModelInfo("GPT2", 1, 1, {})
+    with pytest.raises(UsageError, match="not known"):
+        judged(Expecting(), Process(1, 1.0, probe=Probe("gone", models=(model,))), held(1, 1))
