@@ -46,6 +46,11 @@ class Gdb:
                 "set pagination off",
                 "set confirm off",
                 "set unwindonsignal on",
+                # A signal of the program's own that arrives meanwhile goes to its handler; the
+                # call is given up only for those that an error in it could raise. SIGINT and
+                # SIGTRAP stay gdb's: with the first it is told to let go.
+                "handle all nostop noprint pass",
+                "handle SIGSEGV SIGBUS SIGILL SIGFPE SIGABRT stop",
                 "echo vramtop: stopping\\n",
                 f"attach {pid}",
                 f"set $page = {call.format(address[MAP_PAGE], page)}",
