@@ -57,8 +57,8 @@ def attach(pid: int, tell: Tell = lambda _: None, wait_s: float = WAIT_S) -> Att
         if found := peer.connect(target, place.directories(target)):
             with found:
                 return _cooperative(target, found)
-        python = interpreter.find(target)
         preflight.check_state(target)
+        python = interpreter.find(target)
         permission.check_ptrace(target)
         debugger = preflight.choose(target, python)
         meeting = place.find(target)

@@ -57,7 +57,7 @@ def find(target: Target) -> Interpreter:
     addresses: dict[str, int] = {}
     version: tuple[int, int] | None = None
     is_python = False
-    for mapping in _first_of_each(mappings, executable):
+    for mapping in _code_of_each(mappings, executable):
         try:
             file = ElfFile(_readable(target, mapping, executable))
         except (OSError, ValueError):
@@ -99,10 +99,11 @@ def _judge(
     return Interpreter(version, addresses)
 
 
-def _first_of_each(mappings: list[Mapping], executable: str) -> list[Mapping]:
-    """The first mapping of each file that may hold the symbols, libpython before the others."""
+def _code_of_each(mappings: list[Mapping], executable: str) -> list[Mapping]:
+    """The code of each file that may hold the symbols, libpython before the others."""
+    # Only code: a process may have mapped the same file once more, to read it.
     firsts: dict[str, Mapping] = {}
-    for mapping in mappings:
+    for mapping in (mapping for mapping in mappings if mapping.is_code):
         path = mapping.path.removesuffix(_DELETED)
         if path == executable or _WORTH_READING.match(PurePosixPath(path).name):
             firsts.setdefault(mapping.path, mapping)

@@ -14,9 +14,7 @@ from typing import Self
 from ..errors import AttachRefused
 from ..protocol import rendezvous
 
-_MAPPING = re.compile(
-    rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ (\d+) +(/.*)$", re.MULTILINE
-)
+_MAPPING = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..(.). ([0-9a-f]+) \S+ \d+ +(/.*)$", re.MULTILINE)
 _DELETED = " (deleted)"
 
 
@@ -29,6 +27,7 @@ class Mapping:
     file_offset: int
     path: str
     """As the process sees it; ends in " (deleted)" where the file has gone."""
+    is_code: bool
 
 
 class Target:
@@ -131,9 +130,10 @@ class Target:
             OSError: it may not be read.
         """
         text = (self.proc / "maps").read_bytes()
-        for start, end, _, offset, _, path in _MAPPING.findall(text):
+        for start, end, executable, offset, path in _MAPPING.findall(text):
             seen = self._as_seen(os.fsdecode(path))
-            yield Mapping(int(start, 16), int(end, 16), int(offset, 16), seen)
+            is_code = executable == b"x"
+            yield Mapping(int(start, 16), int(end, 16), int(offset, 16), seen, is_code)
 
     def environment(self) -> dict[str, str]:
         """What it was started with; empty where it may not be read."""
