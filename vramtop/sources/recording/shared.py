@@ -129,7 +129,10 @@ class ReadObjects:
         Raises:
             FileUnreadable: the number or the size is not allowed.
         """
-        size = len(compact(made))
+        try:
+            size = len(compact(made))
+        except (ValueError, RecursionError):  # in a field that is ignored
+            raise FileUnreadable("an object that is no JSON") from None
         if isinstance(number, bool) or not isinstance(number, int):
             raise FileUnreadable("a number that is none")
         if not 0 <= number < MAX_ENTRIES or size > MAX_ENTRY_CHARACTERS:
