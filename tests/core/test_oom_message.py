@@ -8,9 +8,9 @@ NEW = (
     "CUDA out of memory. Tried to allocate 1.90 GiB. GPU 0 has a total capacity of 23.50 GiB of "
     "which 1.25 GiB is free. Process 4102 has 3.00 GiB memory in use. Including non-PyTorch "
     "memory, this process has 19.25 GiB memory in use. Of the allocated memory 15.50 GiB is "
-    "allocated by PyTorch, with 100.00 MiB allocated in private pools (e.g., CUDA Graphs), and 3.25 GiB is "
-    "reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
-    "PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+    "allocated by PyTorch, with 100.00 MiB allocated in private pools (e.g., CUDA Graphs), and "
+    "3.25 GiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large "
+    "try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
 )
 LIMITED = (
     "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 1 has a total capacity of 79.11 GiB of "

@@ -146,5 +146,12 @@ def _traceback(story: Story, width: int) -> Iterator[ToneLine]:
 def _wrapped(
     text: str, width: int, tone: str, first: str = "", then: str = ""
 ) -> Iterator[ToneLine]:
-    for part in wrap(printable(text), width, initial_indent=first, subsequent_indent=then):
+    lines = wrap(
+        printable(text),
+        width,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_on_hyphens=False,
+    )
+    for part in lines:
         yield (Toned(part, tone),)

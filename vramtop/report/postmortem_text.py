@@ -36,5 +36,5 @@ def _lines(found: PostMortem, story: Story, look: Look) -> Iterator[Line]:
         ]
     yield ()
     writer = "the training itself" if found.written_by == "probe" else "a vramtop that watched it"
-    for part in wrap(f"written by {writer}: {found.failure.file or '?'}", look.width):
-        yield (Span(part, "dim"),)
+    yield (Span(f"written by {writer}:", "dim"),)
+    yield (Span(printable(found.failure.file or NOT_AVAILABLE), "dim"),)  # whole, to be copied

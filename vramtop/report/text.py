@@ -23,6 +23,8 @@ from ..core.memory import Detail
 from ..core.model import Device, DeviceMemory, Process, Snapshot
 from ..core.outlook import foresee
 from ..core.phases import peak_sentence, phase_rows
+from ..core.postmortem import verdict
+from ..core.postmortem_story import caught_text
 from ..core.ranks import JobRow, TableRow, table_rows
 from ..core.rows import ProcessRow
 from ..core.segments import warning
@@ -85,6 +87,8 @@ def _lines(
     rows = table_rows(fleet, unfolded={p.probe.group for p in snapshot.processes if p.probe.group})
     yield from _table(_HEADS, [_cells(row) for row in rows], {1, 2, 3, 7, 8})
     for row in rows:
+        if isinstance(row, ProcessRow):
+            yield from _failure(fleet, row.process, width)
         if isinstance(row, ProcessRow) and row.is_listed_rank:
             continue  # the fullest one stands for all
         yield from _breakdown(fleet, row, width)
@@ -146,6 +150,17 @@ def _cells(row: TableRow) -> list[str]:
     return cells
 
 
+def _failure(fleet: Fleet, process: Process, width: int) -> Iterator[str]:
+    """Why an allocation failed, or what is known of how it was lost."""
+    failure = process.probe.failure
+    if failure is None or failure.caught:
+        return
+    yield ""
+    yield from wrap(f"{process.pid}: {verdict(fleet, process)}", width, subsequent_indent="  ")
+    if failure.file is not None:
+        yield f"  all of it: vramtop postmortem {failure.file}"
+
+
 def _breakdown(fleet: Fleet, row: TableRow, width: int) -> Iterator[str]:
     process, probe = row.process, row.process.probe
     for name in torch_devices(process):
@@ -157,6 +172,8 @@ def _breakdown(fleet: Fleet, row: TableRow, width: int) -> Iterator[str]:
             facts.append(f"{model.class_name}, {model.parameters:,} parameters")
         if probe.step is not None:
             facts.append(f"step {probe.step}")
+        if probe.caught_ooms:
+            facts.append(caught_text(probe.caught_ooms))
         yield ""
         yield "  ".join(facts)
         detail = detail_of(process, name)
