@@ -90,7 +90,7 @@ class _Run(threading.Thread):
         self.debugger = debugger
         self.printed: list[_Printed] = []
         self.had_to_be_ended = False
-        self._target = target
+        self._done = threading.Event()
         environment = {**os.environ, "LC_ALL": "C"}
         environment.pop("DEBUGINFOD_URLS", None)
         self._process = subprocess.Popen(
@@ -109,10 +109,14 @@ class _Run(threading.Thread):
     def wait(self) -> None:
         """Until the debugger has ended; an interrupt is raised only then."""
         interrupt: KeyboardInterrupt | None = None
-        self.start()
-        while self.is_alive():
+        is_started = False
+        while not self._done.is_set():
             try:
-                self.join(_POLL_S)
+                if not is_started:
+                    is_started = True
+                    self.start()
+                # Not `join`: interrupted, it takes the thread for ended (Python 3.11, 3.12).
+                self._done.wait(_POLL_S)
             except KeyboardInterrupt as raised:
                 interrupt = raised
         if interrupt is not None:
@@ -120,6 +124,12 @@ class _Run(threading.Thread):
 
     def run(self) -> None:
         """Collect what it prints, with times; end it where it takes too long."""
+        try:
+            self._watch()
+        finally:
+            self._done.set()
+
+    def _watch(self) -> None:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector, self._process.stdout as stdout:
             selector.register(stdout, selectors.EVENT_READ)

@@ -54,7 +54,8 @@ def _work(ticket):
             answer["error"] = f"{type(error).__name__}: {error}"[:300]
         finally:
             release()
-        _write(ticket + ".answer", json.dumps(answer).encode())
+        if os.path.exists(taken):  # noqa: PTH110  else nobody waits for it
+            _write(ticket + ".answer", json.dumps(answer).encode())
     except BaseException:
         # Nothing of ours may be seen in a process that is not ours; the viewer waits in vain.
         pass
