@@ -19,6 +19,7 @@ screenshots:  ## from a real demo run; needs rsvg-convert (Debian: librsvg2-bin)
 	$(BIN)/python -m tests.screenshots
 	$(BIN)/python -m tests.screenshots_commands
 	$(BIN)/python -m tests.screenshots_explore
+	$(BIN)/python -m tests.screenshots_ranks
 
 recording:  ## screenshots/explorer.gif, the climb to the cliff; needs rsvg-convert
 	$(BIN)/python -m tests.recording

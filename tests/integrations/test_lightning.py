@@ -32,15 +32,20 @@ def test_a_training_is_explained_and_undisturbed(trained, script, has_stages, pa
     assert part.breakdown.parameter_bytes == 4 * model.parameters
 
 
-def test_ranks_that_lightning_starts_itself_are_seen(trained, script):
-    plain, told = trained(script("lightning_training.py", "lightning.pytorch"), "ddp", ranks=2)
-    assert told.losses == plain.losses
-    assert set(told.probes) == {0, 1}, "Lightning tells torch the ranks, and not the environment"
-    for probe in told.probes.values():
+def test_ranks_that_lightning_starts_itself_are_seen(start, watch, script, tmp_path):
+    stop = tmp_path / "stop"
+    command = script("lightning_training.py", "lightning.pytorch")
+    ranks = start(command(stop, "callback", "ddp"))
+    found = watch(ranks, ranks=2)
+    assert set(found) == {0, 1}, "Lightning tells torch the ranks, and not the environment"
+    for probe in found.values():
         assert probe.models[0].class_name == "Task"
         assert probe.models[0].wrappers == ("DistributedDataParallel",)
         assert probe.world_size == 2
-    assert told.probes[0].group == told.probes[1].group is not None
+    assert found[0].group == found[1].group is not None
+    stop.touch()
+    _, err = ranks.communicate(timeout=60)
+    assert ranks.returncode == 0, err.decode()
 
 
 def test_without_lightning_it_says_what_to_install():

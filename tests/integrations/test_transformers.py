@@ -24,19 +24,35 @@ def test_a_trainer_is_explained_and_undisturbed(trained, script, has_stages):
     assert part.breakdown.parameter_bytes == 4 * model.parameters
     assert part.breakdown.optimizer_state_bytes > 2 * part.breakdown.parameter_bytes - 1024
 
-    # And again from its last checkpoint, which the callback must not be in the way of.
-    plain, told = trained(command, "resume")
-    assert told.probes[None].models[0].class_name == "GPT2LMHeadModel"
+
+def test_the_callback_is_not_in_the_way_of_a_resume(start, watch, script, tmp_path):
+    command = script("trainer_training.py")
+    stop = tmp_path / "stop"
+    stop.touch()
+    first = start(command(stop, "callback"))
+    assert first.wait(60) == 0, first.stderr.read().decode()
+    stop.unlink()
+    again = start(command(stop, "callback", "resume"))
+    (probe,) = watch(again).values()
+    assert probe.models[0].class_name == "GPT2LMHeadModel"
+    stop.touch()
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err.decode()
+    assert b"loss 10 " in out
+    assert b"loss 9 " not in out
 
 
-def test_ranks_of_a_trainer_are_seen_with_their_wrapper(trained, script):
-    plain, told = trained(script("trainer_training.py", launcher=LAUNCHER), ranks=2)
-    assert len(plain.losses) == 24
-    assert told.losses == plain.losses
-    assert set(told.probes) == {0, 1}
-    for probe in told.probes.values():
+def test_ranks_of_a_trainer_are_seen_with_their_wrapper(start, watch, script, tmp_path):
+    stop = tmp_path / "stop"
+    ranks = start(script("trainer_training.py", launcher=LAUNCHER)(stop, "callback"))
+    found = watch(ranks, ranks=2)
+    assert set(found) == {0, 1}
+    for probe in found.values():
         (model,) = probe.models
         assert model.class_name == "GPT2LMHeadModel"
         assert model.wrappers == ("DistributedDataParallel",)
         assert probe.world_size == 2
-    assert told.probes[0].group == told.probes[1].group is not None
+    assert found[0].group == found[1].group is not None
+    stop.touch()
+    _, err = ranks.communicate(timeout=60)
+    assert ranks.returncode == 0, err.decode()

@@ -18,7 +18,7 @@ _PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 
 def _callbacks() -> tuple[type, ...]:
     """The Callback of each of Lightning's packages that is in use, else of one that is there."""
-    used = [name for name in _PACKAGES if name in sys.modules]
+    used = [name for name in _PACKAGES if sys.modules.get(name)]
     for name in _PACKAGES if not used else ():
         try:
             import_module(name)

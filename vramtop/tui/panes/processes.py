@@ -197,8 +197,9 @@ class ProcessesPane(Pane):
 
     def _note(self, frame: Frame, shown: int) -> str:
         said = []
-        if isinstance(frame.row, JobRow):
-            said.append(f"f lists the {len(frame.row.ranks)} ranks")
+        if frame.job is not None:
+            does = "folds" if frame.job.is_unfolded else "lists"
+            said.append(f"f {does} the {len(frame.job.ranks)} ranks")
         if frame.view.filter_text:
             said.append(f"filter “{frame.view.filter_text}”")
         if len(frame.rows) > shown:
