@@ -42,7 +42,7 @@ class Target:
         """How many steps it has made so far."""
         return self.out.read_bytes().count(b"\n")
 
-    def goes_on(self, more=2, limit_s=STEP_LIMIT_S):
+    def goes_on(self, more=1, limit_s=STEP_LIMIT_S):
         """Whether it makes more steps within the limit; False where it died or hangs."""
         aim, until = self.steps() + more, time.monotonic() + limit_s
         while self.process.poll() is None and time.monotonic() < until:

@@ -143,15 +143,20 @@ def long_calls():
         yield released(many_released)
 
 
-def allocate(ended):
-    """Take and give back memory of all sizes without an end."""
+def allocate(dice):
+    """Take memory of all sizes and give it back."""
+    kept = [bytearray(dice.randrange(1, 200_000)) for _ in range(50)]
+    kept.append({str(i): [i] * 3 for i in range(300)})
+    if torch:
+        kept += [torch.empty(dice.randrange(1, 5000)) for _ in range(20)]
+    del kept[:: dice.randrange(1, 4)]
+
+
+def keep_allocating(ended):
+    """What a thread does in the situation malloc."""
     dice = random.Random(4)
     while not ended.is_set():
-        kept = [bytearray(dice.randrange(1, 200_000)) for _ in range(50)]
-        kept.append({str(i): [i] * 3 for i in range(300)})
-        if torch:
-            kept += [torch.empty(dice.randrange(1, 5000)) for _ in range(20)]
-        del kept[:: dice.randrange(1, 4)]
+        allocate(dice)
 
 
 def beat(gaps, ended):
@@ -170,10 +175,10 @@ def main(situation, steps):
     step = (torch_training if torch else plain_training)()
     batches = loaded_batches() if torch and situation == "dataloader" else own_batches()
     calls = long_calls() if situation == "c-call" else None
-    gaps, ended = [], threading.Event()
+    dice, gaps, ended = random.Random(5), [], threading.Event()
     threads = [threading.Thread(target=beat, args=(gaps, ended), daemon=True)]
     if situation == "malloc":
-        threads += [threading.Thread(target=allocate, args=(ended,)) for _ in range(3)]
+        threads += [threading.Thread(target=keep_allocating, args=(ended,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for number, batch in enumerate(batches, 1):
@@ -186,6 +191,8 @@ def main(situation, steps):
             time.sleep(SLEEP_S)
         elif situation == "c-call":
             next(calls)
+        elif situation == "malloc":
+            allocate(dice)
     ended.set()
     for thread in threads:
         thread.join()
