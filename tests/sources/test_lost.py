@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_several_viewers_write_one_file(probe, directory):  # noqa: F811
     told = [now(clients, process.pid, lambda found: found.failure) for clients in several]
     (path,) = files(directory)
     assert {found.failure.file for found in told} == {str(path)}
-    assert not [name for name in os.listdir(directory) if name.startswith(".")]
+    assert not list(directory.glob(".*"))
 
 
 def test_asked_to_end_it_leaves_nothing(probe, directory):  # noqa: F811
@@ -219,8 +220,7 @@ def test_the_kernels_killer_is_named_where_it_has_struck(probe, directory, monke
 
 
 def test_what_the_kernel_says_is_what_it_says():
-    with open("/proc/vmstat") as file:
-        counts = dict(line.split() for line in file)
+    counts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     assert kernel.oom_kills() == (int(counts["oom_kill"]) if "oom_kill" in counts else None)
     child = subprocess.Popen(["sleep", "100"])
     ticks = kernel.start_ticks(child.pid)

@@ -12,6 +12,7 @@ has to be free.
 from __future__ import annotations
 
 import _thread
+import json
 import mmap
 import sys
 import threading
@@ -32,7 +33,7 @@ from .updates import Updates
 PART = "post-mortems"
 _RESERVE_BYTES = 4 << 20
 """Address space that is given back before anything is done: a file takes some hundred kilobytes."""
-_SPACING_S = 1.0
+_SPACING_S = 0.1
 """A program that fails and tries again all the time is not slowed by a file each time."""
 _MAX_FRAMES_SHOWN = 40
 _MAX_TRACEBACK = 60_000
@@ -216,7 +217,10 @@ class OomWatch:
         else:
             message = self._from_error(failed)
         message = {**message, "caught": False, "message": self._words(failed).message}
-        self._write(message, _told(failed))
+        if message["file"] is None:
+            self._write(message, _told(failed))
+        else:  # what the file says of the moment is gone by now
+            self._complete(message, _told(failed))
         self._updates.put("oom", message)
         if thread is not None:
             self._final += 1
@@ -237,6 +241,14 @@ class OomWatch:
         except (OSError, MemoryError):
             message["file"] = None
         self._written_at = time.monotonic()
+
+    def _complete(self, message: dict[str, Any], text: str) -> None:
+        path = Path(message["file"])
+        try:
+            contents = {**json.loads(path.read_bytes()), "failure": message, "traceback": text}
+            write(path, encode(contents), overwrite=True)
+        except (OSError, MemoryError, ValueError):
+            pass  # it stays as it is
 
     def _report(self, error: BaseException) -> None:
         if not isinstance(error, MemoryError):  # of course
