@@ -61,7 +61,7 @@ def test_four_ranks_are_one_row_that_names_the_fullest(rank: Any, shown: Any) ->
     assert cells["probe"] == "streaming"
     assert cells["command"] == "python train.py"
     assert job.process.pid == 102
-    assert job.keys == {(100 + number, 1.0) for number in range(4)}
+    assert job.keys == tuple((100 + number, 1.0) for number in range(4))
 
 
 def test_ranks_within_a_percent_are_even(rank: Any, shown: Any) -> None:

@@ -45,9 +45,9 @@ class JobRow:
         return self.ranks[0].pid
 
     @property
-    def keys(self) -> frozenset[ProcessKey]:
+    def keys(self) -> tuple[ProcessKey, ...]:
         """The processes that are selected where this row is: none where each has its row."""
-        return frozenset() if self.is_unfolded else frozenset(r.process.key for r in self.ranks)
+        return () if self.is_unfolded else tuple(row.process.key for row in self.ranks)
 
     @property
     def largest(self) -> None:
@@ -194,25 +194,26 @@ def table_rows(
     singles: list[TableRow] = []
     matched: dict[str, list[ProcessRow]] = {}
     for row in found:
-        group = group_of.get(row.process.key)
+        group = group_of.get(row.process.key) if row.process.probe.group else None
         if group is None:
             singles.append(row)
         else:
-            matched.setdefault(group, []).append(replace(row, is_listed_rank=True))
+            matched.setdefault(group, []).append(row)
     folded = [
         JobRow(
             group,
             jobs[group],
             _fullest(jobs[group], preferred),
-            is_unfolded=group in unfolded or len(listed) < len(jobs[group]),
+            is_unfolded=group in unfolded or len(members) < len(jobs[group]),
         )
-        for group, listed in matched.items()
+        for group, members in matched.items()
     ]
     shown: list[TableRow] = []
     for entry in ordered([*singles, *folded], sort_key, descending):
         shown.append(entry)
         if isinstance(entry, JobRow) and entry.is_unfolded:
-            shown += ordered(matched[entry.group], sort_key, descending)
+            listed = [replace(row, is_listed_rank=True) for row in matched[entry.group]]
+            shown += ordered(listed, sort_key, descending)
     return shown
 
 

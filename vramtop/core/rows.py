@@ -57,9 +57,9 @@ class ProcessRow:
         return self.process.pid
 
     @property
-    def keys(self) -> frozenset[ProcessKey]:
+    def keys(self) -> tuple[ProcessKey, ...]:
         """The processes that are selected where this row is."""
-        return frozenset((self.process.key,))
+        return (self.process.key,)
 
     @property
     def memory_bytes(self) -> int | None:
@@ -308,10 +308,12 @@ def ordered(rows: Iterable[Row], sort_key: str, descending: bool) -> list[Row]:
 
 def _row(process: Process, places: Mapping[str, tuple[str, str]], now: float) -> ProcessRow:
     names = [places[use.uuid][0] if use.uuid in places else "?" for use in process.devices]
+    if len(names) > 1:
+        names = list(dict.fromkeys(names))
     at = process.probe.at
     return ProcessRow(
-        process=process,
-        device_names=",".join(dict.fromkeys(names)) or NONE_SHOWN,
+        process,
+        device_names=",".join(names) or NONE_SHOWN,
         silent_s=None if at is None else max(0.0, now - at),
     )
 
