@@ -124,7 +124,7 @@ def test_files_by_strangers_are_one_line(told, tmp_path, content, said):
 
 def test_what_is_no_file_is_one_line(told, tmp_path):
     for path in (tmp_path, tmp_path / "none", "/dev/zero"):
-        code, out, err = told(path)
+        code, _, err = told(path)
         assert code == 1
         assert err.count("\n") == 1
 

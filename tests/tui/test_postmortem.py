@@ -1,0 +1,155 @@
+"""A training that fails, or is lost, while the screen watches it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.report.failed_fake import FAILURE, PID, failed
+from tests.tui.conftest import SteppedSource
+from vramtop.core.failure import Failure
+from vramtop.protocol.postmortem import SCHEMA
+
+ROW = f"{PID} ada"
+CAUGHT = replace(FAILURE, caught=True, file=None)
+
+
+class Failing(SteppedSource):
+    """Delivers these snapshots at once."""
+
+    def __init__(self, snapshots):
+        super().__init__()
+        self._snapshots, self._first = iter(snapshots), len(snapshots)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_the_screen_says_so_and_the_row_stays(shown, size):
+    async with shown(source=Failing(failed()), size=size) as screen:
+        assert f"▲ pid {PID} ran out of memory: press w" in screen.lines[0]
+        row = screen.line_with(ROW)
+        assert "(OOM)" in row
+        assert size[0] < 160 or "OOM 1s" in row
+        assert "10.4 GiB" in row  # as last seen
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+async def test_w_tells_why(shown, size):
+    async with shown(source=Failing(failed(caught_ooms=2)), size=size) as screen:
+        await screen.press("w")
+        said = " ".join(line.strip("│ ") for line in inside(screen))
+        assert "step 541, backward of transformer.h.11.mlp: asked 2.00 GiB, 1.00 GiB free" in said
+        assert "would have fit without pid 4102" in said
+        await screen.press("end")
+        said = " ".join(line.strip("│ ") for line in inside(screen))
+        assert "vramtop postmortem /run/4101-1-0.postmortem.json" in said
+        await screen.press("w")
+        assert len(screen.app.screen_stack) == 1
+
+
+def inside(screen):
+    """The lines of the box."""
+    found = [line.partition("│")[2].rpartition("│")[0] for line in screen.lines]
+    return [line for line in found if line]
+
+
+async def test_a_caught_one_is_a_quiet_figure(shown):
+    shots = failed(CAUGHT, caught_ooms=2, state="running")
+    async with shown(source=Failing(shots)) as screen:
+        assert "▲" not in screen.lines[0]
+        assert "OOM" not in screen.line_with(ROW)
+        await screen.press("enter")
+        assert "2 OOMs caught and retried" in screen.words
+
+
+async def test_one_of_which_nobody_knows_yet_is_no_alarm_until_the_process_ends(shown):
+    pending = replace(FAILURE, caught=None)
+    async with shown(source=Failing(failed(pending, state="running"))) as screen:
+        assert "▲" not in screen.lines[0]
+        screen.source.give(failed(pending)[-1])
+        await screen.pilot.pause()
+        assert "ran out of memory" in screen.lines[0]
+
+
+async def test_a_lost_process_stays_marked_gone_and_is_told_of(shown):
+    lost = Failure("lost", 0.0, step=540, message="the kernel's OOM killer has struck meanwhile")
+    async with shown(source=Failing(failed(lost))) as screen:
+        assert f"▲ pid {PID} ended without a word: press w" in screen.lines[0]
+        assert "(gone)" in screen.line_with(ROW)
+        await screen.press("w")
+        assert "step 540: it ended without a word; the kernel's OOM killer has struck" in (
+            screen.words
+        )
+        assert "what to do" in screen.words
+
+
+async def test_it_stays_when_its_source_has_forgotten_it(shown):
+    shots = failed()
+    last = shots[-1]
+    without = tuple(process for process in last.processes if process.pid != PID)
+    async with shown(source=Failing(shots)) as screen:
+        for later_s in (1.0, 61.0, 7200.0):
+            screen.source.give(replace(last, taken_at=last.taken_at + later_s, processes=without))
+            await screen.pilot.pause()
+            assert "(OOM)" in screen.line_with(ROW)
+        assert "▲" not in screen.lines[0]  # two hours later it is no news
+        await screen.press("w")
+        assert "asked 2.00 GiB" in screen.words
+
+
+async def test_without_a_failure_the_key_says_so(shown):
+    async with shown() as screen:
+        await screen.press("w")
+        assert "no process here has failed" in screen.words
+        assert len(screen.app.screen_stack) == 1
+
+
+async def test_the_latest_failure_is_meant_where_another_process_is_selected(shown):
+    async with shown(source=Failing(failed())) as screen:
+        await screen.press("2", "down")
+        assert screen.selected() != PID
+        await screen.press("w")
+        assert "asked 2.00 GiB" in screen.words
+
+
+async def test_what_the_process_wrote_down_itself_is_read(shown, tmp_path):
+    path = tmp_path / "it.postmortem.json"
+    device = {"device": "cuda:0", "uuid": "GPU-fake-0", "allocator": None, "boundary": None}
+    held = {"parameter_bytes": 7 << 30, "gradient_bytes": 0, "optimizer_state_bytes": 0}
+    sample = {"type": "sample", "at": 1.0, "step": 540, "devices": [{**device, "breakdown": held}]}
+    failure = {
+        "type": "oom",
+        "at": 1.0,
+        "device": "cuda:0",
+        "step": 541,
+        "requested_bytes": 3 << 30,
+    }
+    content = {
+        "schema": SCHEMA,
+        "written_at": 1.0,
+        "written_by": "probe",
+        "pid": PID,
+        "failure": failure,
+        "traceback": "Traceback\ntorch.OutOfMemoryError: by the file\n",
+        "messages": [sample],
+    }
+    path.write_text(json.dumps(content))
+    source = Failing(failed(replace(FAILURE, file=str(path))))
+    async with shown(source=source) as screen:
+        await screen.press("w")
+        await screen.app.workers.wait_for_complete()
+        await screen.pilot.pause()
+        assert "asked 3.00 GiB" in screen.words
+        assert "7.00 GiB" in screen.line_with("parameters")
+        await screen.press("end")
+        assert "torch.OutOfMemoryError: by the file" in screen.words
+
+
+@pytest.mark.parametrize("content", [b"", b'{"schema": "no"}', b"\xff" * 100])
+async def test_a_file_that_cannot_be_read_changes_nothing(shown, tmp_path, content):
+    path = tmp_path / "it.postmortem.json"
+    path.write_bytes(content)
+    async with shown(source=Failing(failed(replace(FAILURE, file=str(path))))) as screen:
+        await screen.press("w")
+        await screen.app.workers.wait_for_complete()
+        await screen.pilot.pause()
+        assert "asked 2.00 GiB" in screen.words
