@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from vramtop.core.failure import Failure
 from vramtop.core.fleet import Fleet, reduce
 from vramtop.core.model import DeviceUse, Process
 from vramtop.core.ranks import JobRow, table_rows
@@ -122,6 +123,19 @@ def test_several_ranks_in_trouble_are_counted(rank: Any, shown: Any) -> None:
     everywhere = shown(*gone)[0]
     assert everywhere.text("probe") == "gone"
     assert everywhere.memory_bytes == 32 * GIB, "the last that was known"
+
+
+def test_the_rank_that_ran_out_of_memory_is_named_among_those_that_died_of_it(
+    rank: Any, shown: Any
+) -> None:
+    ranks = [replace(r, probe=replace(r.probe, state="gone")) for r in map(rank, range(4), [8] * 4)]
+    failed = Failure("oom", at=99.0, caught=False)
+    ranks[2] = replace(ranks[2], probe=replace(ranks[2].probe, failure=failed))
+    (job,) = shown(*ranks)
+    assert job.text("command") == "(r2 OOM) python train.py"
+    caught = replace(failed, caught=True)  # it went on
+    well = [replace(r, probe=replace(r.probe, state="streaming", failure=caught)) for r in ranks]
+    assert shown(*well)[0].is_well
 
 
 def test_a_rank_that_came_back_takes_the_place_of_the_one_that_ended(rank: Any, shown: Any) -> None:

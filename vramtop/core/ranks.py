@@ -256,6 +256,10 @@ def _state(row: ProcessRow) -> str:
     return {"streaming": "", "none": "no probe"}.get(probe.state, probe.state)
 
 
+def _has_ended(row: ProcessRow) -> bool:
+    return "gone" in {row.process.state, row.process.probe.state}
+
+
 def _present(ranks: tuple[ProcessRow, ...]) -> tuple[ProcessRow, ...]:
     """The ranks that have not ended; all where all have."""
     return tuple(row for row in ranks if _state(row) not in {"OOM", "gone"}) or ranks
