@@ -1,7 +1,7 @@
 # Everything runs in .venv, which README's second command makes.
 BIN := .venv/bin
 
-.PHONY: check test bench screenshots recording
+.PHONY: check test fuzz bench screenshots recording
 
 check:  ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .
@@ -11,6 +11,9 @@ check:  ## lint, formatting, types, import contracts
 
 test:
 	$(BIN)/pytest
+
+fuzz:  ## hostile input to all that reads any; FUZZ_SECONDS (60) a fuzzer
+	$(BIN)/python -m tests.fuzz
 
 bench:  ## every benchmark prints its table and its machine; half an hour on an idle machine
 	$(BIN)/python -m tests.bench

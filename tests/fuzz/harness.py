@@ -34,6 +34,10 @@ class Fuzzer:
     opened: Callable[[], AbstractContextManager[Callable[[Any], None]]]
     mutated: Callable[[Random], Any]
     strategy: st.SearchStrategy[Any]
+    suite_inputs: int = 60
+    """So many in the normal suite, where half a minute is all there is for all fuzzers."""
+    traced: bool = True
+    """Whether the memory of an input is measured; what paints is five times slower for it."""
 
 
 @dataclass
@@ -86,7 +90,8 @@ def run(fuzzer, by_hypothesis, inputs=1 << 60, seconds=float("inf"), first=0):
         too_many = len(outcome.findings) >= _MOST_FINDINGS
         return outcome.inputs >= inputs or outcome.seconds >= seconds or too_many
 
-    tracemalloc.start()
+    if fuzzer.traced:
+        tracemalloc.start()
     try:
         while not is_over():
             # Opened anew after every finding: it may have left anything behind.

@@ -16,6 +16,13 @@ def assert_clean(text):
     assert not dirty, f"{dirty} in {text[:500]!r}"
 
 
+def assert_one_line(error):
+    """As an error must be that is shown to the user."""
+    assert_clean(str(error))
+    assert 0 < len(str(error)) < 1000
+    assert "\n" not in str(error)
+
+
 def render(*snapshots):
     """Text and JSON of snapshots that follow one another; what the screen asks besides."""
     fleet = Fleet()

@@ -38,8 +38,7 @@ def opened_config():
             path.write_bytes(data)
             try:
                 config = settings.load_config(path)
-            except UsageError as error:
-                assert len(str(error)) < 1000
+            except UsageError:
                 return
             assert config.backend in settings.BACKENDS
             assert 0.1 <= config.interval_s <= 60.0
@@ -83,7 +82,12 @@ def mutated_state(random):
     return values.mangled(random, data) if random.random() < 0.5 else data
 
 
-CONFIG = Fuzzer("config.toml", opened_config, mutated_config, st.binary(max_size=300) | st.text(st.characters(codec="utf-8")).map(str.encode))
+CONFIG = Fuzzer(
+    "config.toml",
+    opened_config,
+    mutated_config,
+    st.binary(max_size=300) | st.text(st.characters(codec="utf-8")).map(str.encode),
+)
 STATE = Fuzzer(
     "state.json",
     opened_state,

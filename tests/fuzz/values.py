@@ -3,13 +3,11 @@
 import copy
 import json
 from pathlib import Path
-from random import Random
 
 from hypothesis import strategies as st
 
 CORPUS = [
-    json.loads(line)
-    for line in Path(__file__).with_name("training.jsonl").read_text().splitlines()
+    json.loads(line) for line in Path(__file__).with_name("training.jsonl").read_text().splitlines()
 ]
 """What a probe sent of a small GPT-2 on the CPU, and the messages that only a GPU brings."""
 
