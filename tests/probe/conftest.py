@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,24 @@ from _vramtop_injected.probe import boot
 boot.install()
 """
 """How an injected probe gets into a process: under a private name, before anything else."""
+
+
+ENTRY = PACKAGE / "inject" / "entry" / "attached.py"
+
+ATTACHABLE = f"""
+import os as _os, signal as _signal
+def _attached(*_):
+    # As a debugger has it run: on the main thread, between any two bytecodes.
+    with open({str(ENTRY)!r}, "rb") as file:
+        code = compile(file.read(), {str(ENTRY)!r}, "exec")
+    names = {{"__name__": "entry", "__file__": {str(ENTRY)!r}, "TICKET": _os.environ["TICKET"]}}
+    try:
+        exec(code, names)
+    except:
+        pass
+_signal.signal(_signal.SIGUSR1, _attached)
+"""
+"""Lines by which SIGUSR1 stands for a debugger."""
 
 
 class RawViewer:
@@ -117,6 +137,45 @@ def start(runtime_dir, tmp_path):
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def attachable(start, tmp_path):
+    """Starts Python code that knows nothing of vramtop; ``attach`` it, when it has printed."""
+
+    def run(code, **options):
+        process = start(
+            ATTACHABLE + code, probed=False, TICKET=str(tmp_path / "ticket.attach"), **options
+        )
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+        return process
+
+    return run
+
+
+@pytest.fixture
+def attach(tmp_path, runtime_dir):
+    """Has the entry run in a process, and gives its answer."""
+    ticket = tmp_path / "ticket.attach"
+    answer = tmp_path / "ticket.attach.answer"
+
+    def attach(process, directory=runtime_dir, send=True):
+        asked = {"action": "attach", "directory": str(directory), "package": str(PACKAGE)}
+        ticket.write_text(json.dumps(asked))
+        if send:
+            process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 30
+        while not answer.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no answer"
+            time.sleep(0.01)
+        assert stat.S_IMODE(answer.stat().st_mode) == 0o600
+        said = json.loads(answer.read_text())
+        answer.unlink()
+        assert not ticket.exists()  # it was taken
+        return said
+
+    return attach
 
 
 @pytest.fixture

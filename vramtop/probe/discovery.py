@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Iterator
 from itertools import chain, compress, starmap, tee
@@ -102,7 +103,8 @@ class _Tree:
 
     def __init__(self, modules: list[Any]) -> None:
         # One that is just being made may have neither yet.
-        self._modules = [m for m in modules if {"_modules", "_parameters"} <= m.__dict__.keys()]
+        made = [m for m in modules if {"_modules", "_parameters"} <= m.__dict__.keys()]
+        self._modules = _without_graphs(made)
         self._parents: dict[int, list[Any]] = {}
         for module in self._modules:
             for child in list(module._modules.values()):
@@ -127,6 +129,19 @@ class _Tree:
         return list(outermost.values())
 
 
+def _without_graphs(modules: list[Any]) -> list[Any]:
+    """Without what torch.compile has traced: it holds others' parameters, and optimizers' state."""
+    fx = sys.modules.get("torch.fx")
+    kinds = set() if fx is None else _classes(fx.GraphModule)
+    graphs = [module for module in modules if type(module) in kinds]
+    if not graphs:
+        return modules
+    rest = [module for module in modules if type(module) not in kinds]
+    held = {id(tensor) for module in rest for tensor in list(module._parameters.values())}
+    own = [m for m in graphs if any(id(t) not in held for t in list(m._parameters.values()))]
+    return rest + own
+
+
 def _holds(module: Any, wanted: set[int] | None) -> bool:
     tensors = [tensor for tensor in list(module._parameters.values()) if tensor is not None]
     return bool(tensors) if wanted is None else any(id(tensor) in wanted for tensor in tensors)
@@ -144,9 +159,12 @@ def _living(kinds: set[type]) -> list[Any]:
 
 
 def _of_kinds(kinds: set[int]) -> Iterator[Any]:
-    # A function of its own: its names would keep what the iterators hold.
-    items, again = tee(chain.from_iterable(starmap(gc.get_objects, [()])))
-    return compress(items, map(kinds.__contains__, map(id, map(type, again))))
+    # The list of all objects is made as the first one is asked for, and holds these iterators
+    # too: emptied at the end, else a cycle would keep everything until the next collection.
+    items, again, over = tee(starmap(gc.get_objects, [()]), 3)
+    wanted = map(kinds.__contains__, map(id, map(type, chain.from_iterable(again))))
+    found = compress(chain.from_iterable(items), wanted)
+    return chain(found, filter(None, map(list.clear, over)))
 
 
 def _classes(base: type) -> set[type]:
