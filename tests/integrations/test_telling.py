@@ -1,16 +1,26 @@
 """What a callback hands over need not be what it should be, and an error may come in between."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
+from vramtop.integrations import telling
 from vramtop.integrations.telling import OpenStage, watch_all
-from vramtop.probe.stages import STAGES
 
 torch = pytest.importorskip("torch")
 
-
-@pytest.fixture(autouse=True)
-def own_directory(tmp_path, monkeypatch):
-    monkeypatch.setenv("VRAMTOP_RUNTIME_DIR", str(tmp_path / "run"))
+IN_TROUBLE = """
+import torch
+from vramtop.integrations.telling import OpenStage, watch_all
+model = torch.nn.Linear(1, 1)
+watch_all(model, torch.optim.SGD(model.parameters()))
+stage = OpenStage()
+stage.begin("evaluate")
+stage.end()
+print("went on")
+"""
 
 
 def test_stand_ins_are_passed_over():
@@ -20,10 +30,31 @@ def test_stand_ins_are_passed_over():
     watch_all(None, DummyOptimizer(), "model")
 
 
+def test_trouble_of_the_probe_is_not_the_trainings(tmp_path):
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TROUBLE],
+        env={**os.environ, "VRAMTOP_RUNTIME_DIR": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
 def test_a_stage_that_an_error_left_open_ends_with_the_next(monkeypatch):
     told = []
-    monkeypatch.setattr(STAGES, "begin", lambda name: told.append(name))
-    monkeypatch.setattr(STAGES, "end", lambda: told.append("end"))
+
+    class Told:
+        def __init__(self, name):
+            self.name = name
+
+        def __enter__(self):
+            told.append(self.name)
+
+        def __exit__(self, *_):
+            told.append("end")
+
+    monkeypatch.setattr(telling, "stage", Told)
     stage = OpenStage()
     stage.end()
     stage.begin("evaluate")

@@ -35,6 +35,12 @@ async def test_a_key_lists_the_ranks_and_folds_them_again(shown):
         assert screen.pids() == folded
 
 
+async def test_a_rank_that_was_asked_for_is_shown_and_not_a_fuller_one(shown):
+    async with shown("fleet", select_pid=5010) as screen:
+        assert screen.selected() == 5010
+        assert " 5010 cuda:0" in screen.line_with("3 Breakdown")
+
+
 async def test_a_click_on_the_mark_turns_the_fold_and_one_beside_it_selects(shown):
     async with shown("fleet") as screen:
         await screen.click(30, screen.row_of(" 5002 "))

@@ -97,7 +97,9 @@ class VramtopApp(Recorded):
         if self._select_pid is not None:
             for process in self._fleet.snapshot.processes:
                 if process.pid == self._select_pid:
-                    self._view = replace(self._view, selected=process.key)
+                    # A rank that was asked for is shown, also where another is fuller.
+                    unfolded = frozenset(filter(None, [process.probe.group]))
+                    self._view = replace(self._view, selected=process.key, unfolded=unfolded)
                     self._select_pid = None
         shown = self.frame.process if self.frame else None
         if self._view.selected is None and shown and shown.probe.state == "streaming":
