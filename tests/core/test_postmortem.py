@@ -233,8 +233,8 @@ def lost(message=None):
 
 def test_lost_with_and_without_the_kernels_killer():
     struck = "the kernel's OOM killer has struck meanwhile (oom_kill 3 to 4)"
-    assert told(lost(struck)) == (f"step 812: it ended without a word; {struck}", [])
-    assert told(lost()) == ("step 812: it ended without a word", [])
+    assert told(lost(struck)) == (f"step 812: gone; {struck}", [])
+    assert told(lost()) == ("step 812: gone without a word", [])
 
 
 def test_nothing_known():

@@ -86,7 +86,8 @@ def test_a_process_that_held_more_than_was_predicted_has_another_reason():
     assert made.batch is None
     assert made.text == (
         "20.0 GiB of tensors at the peak of batch 8 (GPT2 rebuilt; ±5%): it held more than that, "
-        "so the batch alone is not the reason"
+        "by a larger batch than this one, which was sampled last, or by what is kept from step to "
+        "step"
     )
 
 

@@ -62,7 +62,7 @@ def test_as_text():
 def test_of_a_lost_one_a_viewer_wrote_and_nothing_would_have_fit():
     found = post_mortem(Failure("lost", 0.0, step=540, message="killed"), written_by="viewer")
     lines = postmortem_text.render(found, told(found), Look(100)).splitlines()
-    assert "step 540: it ended without a word; killed" in lines
+    assert "step 540: gone; killed" in lines
     assert "what to do" in lines
     assert any("137" in line for line in lines)
     assert not any("fit with" in line for line in lines)

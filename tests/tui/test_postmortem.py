@@ -76,9 +76,7 @@ async def test_a_lost_process_stays_marked_gone_and_is_told_of(shown):
         assert f"▲ pid {PID} ended without a word: press w" in screen.lines[0]
         assert "(gone)" in screen.line_with(ROW)
         await screen.press("w")
-        assert "step 540: it ended without a word; the kernel's OOM killer has struck" in (
-            screen.words
-        )
+        assert "step 540: gone; the kernel's OOM killer has struck" in (screen.words)
         assert "what to do" in screen.words
 
 

@@ -133,7 +133,10 @@ def _remembered(process: Process, before: Process | None) -> Process:
         started_at=before.started_at,
         user=process.user or before.user,
         command=process.command or before.command,
-        devices=process.devices or before.devices,
+        # Of a process that is dead and not yet reaped the host says 0.
+        devices=process.devices
+        if any(use.used_bytes for use in process.devices)
+        else before.devices or process.devices,
         host_rss_bytes=process.host_rss_bytes or before.host_rss_bytes,
         probe=probe,
     )

@@ -43,6 +43,9 @@ class Figures:
     """On the CPU: what kind of limit that is."""
     map_at_failure: SegmentMap | None = None
 
+    freed_bytes: int | None = None
+    """On the CPU: free when ``in_use_bytes`` was read, which may be after much was let go."""
+
     @property
     def on_cpu(self) -> bool:
         """Whether it was the host's memory that was asked for."""
@@ -53,9 +56,8 @@ class Figures:
         """What the process could have had there."""
         if self.allowed_bytes is not None:
             return self.allowed_bytes
-        if self.in_use_bytes is None or self.free_bytes is None:
-            return None
-        return self.in_use_bytes + self.free_bytes
+        free = self.free_bytes if self.freed_bytes is None else self.freed_bytes
+        return None if self.in_use_bytes is None or free is None else self.in_use_bytes + free
 
     @property
     def missing_bytes(self) -> int | None:
@@ -89,6 +91,7 @@ def figures(fleet: Fleet, process: Process, failure: Failure) -> Figures:
             said.in_use_bytes if resident is None else resident,
             limit_bytes=failure.total_bytes if device == "cpu" else None,
             limited_by=failure.limited_by,
+            freed_bytes=failure.free_bytes,
             allowed_bytes=said.allowed_bytes,
         )
     present = part.segments

@@ -198,7 +198,7 @@ def _without_others(at: Figures, names: dict[int, str]) -> Iterator[Remedy]:
 
 def _what(failure: Failure, at: Figures) -> str:
     if failure.kind == "lost":
-        return f"it ended without a word{f'; {failure.message}' if failure.message else ''}"
+        return f"gone; {failure.message}" if failure.message else "gone without a word"
     if failure.requested_bytes is None:
         said = ["memory ran out"]
     else:

@@ -28,6 +28,12 @@ _OLD_S: Final = 0.5
 _MUCH: Final = 0.35
 """A category that had so much of the tensors is worth a word."""
 _LITTLE: Final = 0.1
+_KILLER: Final = "OOM killer"
+"""In the words of a lost process where the kernel has ended some process for want of memory."""
+_FULL_HOST: Final = (
+    "if it was this one, the memory of the host or its container was full: fewer DataLoader "
+    "workers, less data kept in RAM, or a larger limit"
+)
 _ADVICE: Final = {
     "activation": "gradient checkpointing, a smaller batch or shorter sequences",
     "optimizer_state": "an optimizer with less state (8-bit AdamW, Adafactor), or sharding it",
@@ -143,6 +149,8 @@ def _general(
 ) -> Iterator[Remedy]:
     """What may help, by what grew and by what there was most of."""
     if failure.kind == "lost":
+        if _KILLER in (failure.message or ""):
+            yield Remedy("host", "", _FULL_HOST)
         yield Remedy(
             "host",
             "",

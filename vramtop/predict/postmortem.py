@@ -50,7 +50,10 @@ class Foreseen:
         told = f"{made.told}; ±{made.uncertainty:.0%}"
         if not self.exceeds:
             return f"{said} ({told})"
-        return f"{said} ({told}): it held more than that, so the batch alone is not the reason"
+        return (
+            f"{said} ({told}): it held more than that, by a larger batch than this one, which was "
+            "sampled last, or by what is kept from step to step"
+        )
 
 
 def foreseen(

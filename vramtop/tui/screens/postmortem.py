@@ -80,7 +80,7 @@ class PostMortemScreen(OverlayScreen):
         from ...sources.figures import with_process_figures
 
         probe = replace(self._file.process.probe, history=None)
-        resident = process.host_rss_bytes
+        resident = self._file.process.host_rss_bytes or process.host_rss_bytes
         return replace(process, probe=with_process_figures(probe, process.devices, resident))
 
     def _story(self, frame: Frame, process: Process) -> Story | None:
