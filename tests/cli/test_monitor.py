@@ -65,7 +65,10 @@ def test_a_dumb_terminal_is_refused(run):
         (["--interval", "0"], "'0' is not a number of 0.1 to 60"),
         (["--interval", "soon"], "'soon' is not a number of 0.1 to 60"),
         (["--backend", "tpu"], "invalid choice: 'tpu'"),
-        (["fly"], "no command 'fly'; there are: run, demo, estimate, plan, explore, doctor"),
+        (
+            ["fly"],
+            "no command 'fly'; there are: run, attach, demo, record, replay, estimate, plan, ",
+        ),
     ],
 )
 def test_bad_usage_says_what_is_allowed_and_exits_2(run, arguments, said):

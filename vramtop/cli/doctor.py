@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from ..errors import EXIT_FAILURE, EXIT_OK, BackendUnavailable, RendezvousRefused
@@ -90,20 +89,34 @@ def check_rendezvous() -> Iterator[Finding]:
 
 
 def check_ptrace() -> Iterator[Finding]:
-    """Whether a debugger may look into a running process (needed to attach later on)."""
-    path = Path("/proc/sys/kernel/yama/ptrace_scope")
-    try:
-        scope = int(path.read_text())
-    except (OSError, ValueError):
-        scope = 0
-    if scope == 0 or (scope < 3 and os.geteuid() == 0):
+    """Whether `vramtop attach` may look into a running process, and with which debugger."""
+    from ..inject import permission
+
+    scope = permission.ptrace_scope()
+    if scope == 0 or (scope < 3 and permission.has_capability()):
         yield Finding("PASS", "ptrace", f"allowed (ptrace_scope {scope})")
     else:
         yield Finding(
             "WARN",
             "ptrace",
-            f"restricted (ptrace_scope {scope}); `vramtop run` and vramtop.watch need none",
+            f"restricted (ptrace_scope {scope}): no `vramtop attach`; `vramtop run` and "
+            "vramtop.watch need none",
             "sysctl kernel.yama.ptrace_scope=0 as root" if scope < 3 else "needs a reboot",
+        )
+    debugger = next(filter(shutil.which, ("gdb", "lldb")), None)
+    if debugger == "gdb":
+        yield Finding("PASS", "debugger", "gdb is here for `vramtop attach`")
+    else:
+        yield Finding(
+            "WARN",
+            "debugger",
+            f"{'only lldb' if debugger else 'neither gdb nor lldb'} is here; `vramtop attach` "
+            + (
+                "holds a process for seconds with it, and for 0.1 s with gdb"
+                if debugger
+                else "needs one, but for Python 3.14 and newer"
+            ),
+            "apt install gdb, or dnf install gdb",
         )
 
 
