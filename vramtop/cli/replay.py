@@ -25,10 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="with --once: as one JSON object")
     parser.add_argument(
         "--at",
-        type=float,
+        type=_position,
         metavar="SECONDS",
         help="with --once: the last snapshot up to so many seconds after the first",
     )
+
+
+def _position(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
