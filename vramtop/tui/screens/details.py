@@ -96,7 +96,8 @@ def _probe_facts(process: Process) -> list[tuple[str, str]]:
     facts += [(label, value) for label, value in versions if value]
     if probe.rank is not None:
         local = "" if probe.local_rank is None else f", local {probe.local_rank}"
-        facts.append(("rank", f"{probe.rank} of {probe.world_size or '?'}{local}"))
+        job = "" if probe.group is None else f", of the job at {probe.group}"
+        facts.append(("rank", f"{probe.rank} of {probe.world_size or '?'}{local}{job}"))
     if probe.step is not None:
         facts.append(("step", f"{probe.step} at {format_rate(probe.steps_per_s)}"))
     if probe.overhead_percent is not None:
