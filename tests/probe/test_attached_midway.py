@@ -82,6 +82,40 @@ def test_it_comes_and_goes_in_the_middle_of_things(attachable, attach, connect, 
     assert (process.returncode, err) == (0, "")
 
 
+def test_a_thread_that_does_nothing_more_is_not_waited_for_for_ever(
+    attachable, attach, connect, runtime_dir
+):
+    code = """
+print("ready", flush=True)
+name = "_vramtop_injected.probe."
+def is_recorded():
+    observer = sys.modules.get(name + "observer")
+    if observer is not None:
+        observer._PATIENCE_S = 0.5
+    session = getattr(sys.modules.get(name + "session"), "_session", None)
+    details = session.observer._details.values() if session else ()
+    return any(detail.is_recording for detail in details) and torch._C._len_torch_dispatch_stack()
+while not is_recorded():
+    step()
+    time.sleep(0.002)
+print("recorded", flush=True)
+sys.stdin.readline()
+for _ in range(5):
+    step()
+registry = nn.modules.module
+print(torch._C._len_torch_dispatch_stack(), len(registry._global_forward_hooks))
+"""
+    process = attachable(TRAINING + code)
+    assert attach(process)["error"] is None
+    viewer = connect(runtime_dir, process.pid)
+    assert process.stdout.readline() == "recorded\n"
+    viewer.socket.sendall(b'{"type": "detach", "protocol": 1}\n')
+    assert until_the_end(viewer)[-1] == {"type": "bye", "why": "detached"}
+    out, err = process.communicate("\n", timeout=30)
+    # What only that thread could take off is left there, asleep; nothing else is.
+    assert (process.returncode, out, err) == (0, "1 0\n", "")
+
+
 def until_the_end(viewer):
     heard = []
     try:
