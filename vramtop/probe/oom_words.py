@@ -13,8 +13,9 @@ _UNITS = {"bytes": 0, "byte": 0, "b": 0, "kib": 10, "mib": 20, "gib": 30, "tib":
 _SIZE = r"([\d.]+)\s*(bytes?|[KMGT]iB)"
 _REQUESTED = re.compile(rf"(?:ried|nable) to allocate {_SIZE}", re.IGNORECASE)
 """Of torch's allocators (c10/core/impl/alloc_cpu.cpp, CUDACachingAllocator.cpp) and numpy's."""
-_FREE = re.compile(rf"of which {_SIZE} is free")
-_TOTAL = re.compile(rf"total capacity of {_SIZE}")
+_FREE = re.compile(rf"(?:of which |; ){_SIZE} (?:is )?free")
+_TOTAL = re.compile(rf"total capacity of {_SIZE}|; {_SIZE} total capacity")
+"""As torch has it today, and had it before 2.1."""
 _GPU = re.compile(r"\bGPU (\d+)\b")
 
 
@@ -77,6 +78,7 @@ def _bytes(found: Any) -> int | None:
     if found is None:
         return None
     try:
-        return int(float(found.group(1)) * (1 << _UNITS[found.group(2).lower()]))
+        number, unit = [group for group in found.groups() if group is not None]
+        return int(float(number) * (1 << _UNITS[unit.lower()]))
     except ValueError:  # two points in a number
         return None

@@ -79,16 +79,18 @@ def _content(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise FileUnreadable(f"cannot open {path}: {why}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise FileUnreadable(f"{path} is not a regular file")
         if status.st_size > MAX_FILE_BYTES:
             raise FileUnreadable(f"{path} is no post-mortem: it is larger than one may be")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_FILE_BYTES)
-        except OSError as error:
-            raise FileUnreadable(f"cannot read {path}: {error.strerror}") from None
+    except OSError as error:
+        raise FileUnreadable(f"cannot read {path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
 
 
 def _refuse(constant: str) -> NoReturn:
