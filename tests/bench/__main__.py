@@ -18,6 +18,7 @@ BENCHMARKS = (
     "explore_speed",
     "animation",
     "predicted_vs_actual",
+    "recording",
     "attach",
 )
 RECORDERS = ("record_forecast",)
