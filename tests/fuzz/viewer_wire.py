@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+from unittest.mock import patch
 
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from tests.fuzz import rendering, values
 from tests.fuzz.harness import Fuzzer
 from tests.fuzz.rendezvous import runtime_directory
 from vramtop.core.model import Device, DeviceMemory, DeviceUse
+from vramtop.sources import kernel, postmortem
 from vramtop.sources.base import DeviceReading
 from vramtop.sources.collector import Collector
 
@@ -46,7 +48,7 @@ def heard(directory, stream):
         peer, _ = listener.accept()
         peer.setblocking(False)
         rest = memoryview(stream)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS + len(stream) // 20_000):
             try:
                 rest = rest[peer.send(rest[:_PIECE_BYTES]) :]
             except BlockingIOError:
@@ -60,7 +62,8 @@ def heard(directory, stream):
         path.unlink()
         peer.close()
         yield listening
-        yield collector._read()
+        with patch.object(kernel, "is_running", lambda *_: False):  # as if it had been killed
+            yield collector._read()
     finally:
         path.unlink(missing_ok=True)
         listener.close()
@@ -79,6 +82,9 @@ def _opened():
                 assert {p.source for p in snapshot.problems} <= {"probes", f"probe {os.getpid()}"}
                 assert all(len(p.message) < 500 for p in snapshot.problems)
             rendering.render(*snapshots)
+            for path in postmortem.stored():  # of the process that ended without a word
+                rendering.render(postmortem.read(path).snapshot)
+                path.unlink()
 
         yield check
 

@@ -57,13 +57,14 @@ def encode(contents: dict[str, Any]) -> bytes:
         data = _encoded(contents)
     if len(data) > MAX_FILE_BYTES:
         shorter = [
-            {**message, "modules": message["modules"][:_FEW_MODULES]}
+            {**message, "modules": message.get("modules", [])[:_FEW_MODULES]}
             if message["type"] == "detail"
             else message
             for message in contents["messages"]
         ]
         data = _encoded({**contents, "messages": shorter})
-    return data
+    # Only of a probe that means harm: the failure is left.
+    return data if len(data) <= MAX_FILE_BYTES else _encoded({**contents, "messages": []})
 
 
 def write(path: Path, data: bytes, *, overwrite: bool) -> None:

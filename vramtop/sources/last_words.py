@@ -12,6 +12,8 @@ from ..protocol.postmortem import HISTORY_S
 _SPACING_S = 1.0
 _MAX_POINTS = int(HISTORY_S / _SPACING_S)
 _MAX_DEVICES = 64
+_MAX_KEPT = 2 * _MAX_DEVICES
+"""Messages; names that differ in what no screen shows are one device elsewhere, but not here."""
 
 Message = dict[str, Any]
 
@@ -32,7 +34,9 @@ class LastWords:
         if kind in {"hello", "job", "stages", "sample"}:
             self._latest[kind] = message
         elif kind in {"detail", "segments"}:
-            self._latest[f"{kind} {message.get('device')}"] = message
+            key = f"{kind} {message.get('device')}"
+            if key in self._latest or len(self._latest) < _MAX_KEPT:
+                self._latest[key] = message
         elif kind == "history":
             for point in message.get("points", [])[-_MAX_POINTS:]:
                 self._add(str(message.get("device")), point[: 2 + len(HISTORY_FIELDS)])
