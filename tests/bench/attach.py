@@ -207,10 +207,10 @@ def main(options=()):
     if memrays:
         print_cases("memray attach -o FILE and detach, same targets", memrays, references)
     print(
-        "\npause: what the tool says; seen: stopped by a tracer, as seen from outside; own gap: the"
-        "\nlongest that a clock thread in the target stood still during an attach (a call that holds"
-        "\nthe interpreter's lock stops it as well), else: without one; wait: until the code ran"
-        "\n(memray: the whole command). Median / worst."
+        "\npause: what the tool says; seen: stopped by a tracer, as seen from outside; own gap: how"
+        "\nlong a clock thread in the target stood still during an attach (a call that holds the"
+        "\ninterpreter's lock stops it as well), else: without one; wait: until the code ran"
+        "\n(memray: the whole command). Median / worst; losses: of how many steps."
     )
     if not any(case.fault for case in ours + memrays):
         shutil.rmtree(folder)

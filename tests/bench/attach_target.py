@@ -1,4 +1,4 @@
-"""A deterministic training in one of several situations, to be attached to; runs on any Python ≥ 3.9.
+"""A deterministic training in one of several situations, to be attached to; any Python ≥ 3.9.
 
 ``python attach_target.py SITUATION STEPS``: prints every loss exactly, ends after so many steps or
 when standard input ends, then prints when its own clock thread stood still. The losses are the

@@ -126,7 +126,7 @@ def has_full_breakdown(probe):
 
 
 def tasks(pid):
-    return set(os.listdir(f"/proc/{pid}/task"))
+    return {path.name for path in Path(f"/proc/{pid}/task").iterdir()}
 
 
 def test_all_is_seen_and_nothing_stays(train):
@@ -243,5 +243,5 @@ def test_a_process_with_its_own_folders(train, tmp_path):
     attacher.attach(training.pid)
     watched(training.pid, has_full_breakdown)
     attacher.detach(training.pid)
-    losses, before, after = training.ends()
+    _, before, after = training.ends()
     assert json.loads(after) == json.loads(before)
