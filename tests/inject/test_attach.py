@@ -68,7 +68,7 @@ class Training:
         return self.out.read_text().splitlines()
 
     def makes_steps(self, count=5):
-        aim, until = len(self.lines()) + count, time.monotonic() + 60
+        aim, until = len(self.lines()) + count, time.monotonic() + 120
         while len(self.lines()) < aim:
             assert self.process.poll() is None, self.err.read_text()
             assert time.monotonic() < until, "the training hangs"
@@ -106,7 +106,7 @@ def train(tmp_path, make_environment):
         training.process.wait()
 
 
-def watched(pid, is_there, limit_s=20.0):
+def watched(pid, is_there, limit_s=60.0):
     """The probe of the process as the app sees it, as soon as it is as wanted."""
     clients, until = ProbeClients(0.1), time.monotonic() + limit_s
     try:
