@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_command,
         metavar="COMMAND",
         help="shell command that the screen runs once for each alert; it finds what it is about "
-        "in $VRAMTOP_ALERT_TEXT, _KIND (threshold, forecast), _PID and _DEVICE",
+        "in $VRAMTOP_ALERT_TEXT, _KIND (oom, lost, threshold, forecast), _PID and _DEVICE",
     )
 
 
