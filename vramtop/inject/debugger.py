@@ -23,7 +23,7 @@ from .target import Target
 LINE_FILE = "line"
 SCRIPT_FILE = "script"
 PAGE_BYTES = 4096
-START_LIMIT_S = 30.0
+START_LIMIT_S = 60.0
 """Until it has stopped the process: reading its files may take a while on a busy machine."""
 STOP_LIMIT_S = 15.0
 """How long it may hold the process before it is told to let go."""
@@ -46,7 +46,7 @@ class Debugger(Protocol):
     def command(self, pid: int) -> list[str]:
         """The program and its arguments; it runs in a folder with ``SCRIPT_FILE``."""
 
-    def script(self, pid: int, interpreter: Interpreter, page_bytes: int) -> str:
+    def script(self, target: Target, interpreter: Interpreter, page_bytes: int) -> str:
         """What it shall do: map a page, fill it from ``LINE_FILE``, queue the call, let go."""
 
 
@@ -72,7 +72,7 @@ def queue_line(target: Target, interpreter: Interpreter, debugger: Debugger, lin
     with tempfile.TemporaryDirectory(prefix="vramtop-attach-") as name:
         folder = Path(name)
         (folder / LINE_FILE).write_bytes(text)
-        script = debugger.script(target.pid, interpreter, page_bytes)
+        script = debugger.script(target, interpreter, page_bytes)
         (folder / SCRIPT_FILE).write_text(script)
         run = _Run(debugger, target, folder)
         try:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from .debugger import LINE_FILE, SCRIPT_FILE
 from .interpreter import ADD_PENDING_CALL, MAP_PAGE, RUN_STRING, Interpreter
+from .target import Target
 
 # mmap(2): PROT_READ | PROT_WRITE; MAP_PRIVATE | MAP_ANONYMOUS.
 PROTECTION, MAPPED_AS = 3, 0x22
@@ -35,7 +36,7 @@ class Gdb:
         program = f"/proc/{pid}/exe"
         return ["gdb", "-nx", "-batch", "-readnever", *options, "-x", SCRIPT_FILE, program]
 
-    def script(self, pid: int, interpreter: Interpreter, page_bytes: int) -> str:
+    def script(self, target: Target, interpreter: Interpreter, page_bytes: int) -> str:
         """An error in a line ends the script, and gdb then detaches."""
         address = interpreter.addresses
         call = "((long (*)(long, long, long, long, long, long)) {})({})"
@@ -52,7 +53,7 @@ class Gdb:
                 "handle all nostop noprint pass",
                 "handle SIGSEGV SIGBUS SIGILL SIGFPE SIGABRT stop",
                 "echo vramtop: stopping\\n",
-                f"attach {pid}",
+                f"attach {target.pid}",
                 f"set $page = {call.format(address[MAP_PAGE], page)}",
                 f"restore {LINE_FILE} binary $page",
                 f"set $queued = {queue}({address[RUN_STRING]}, $page)",
