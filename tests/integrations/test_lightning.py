@@ -48,6 +48,18 @@ def test_ranks_that_lightning_starts_itself_are_seen(start, watch, script, tmp_p
     assert ranks.returncode == 0, err.decode()
 
 
+def test_vramtop_run_alone_finds_the_model_inside_a_lightning_module(
+    start, watch, script, tmp_path
+):
+    stop = tmp_path / "stop"
+    launcher = ("-m", "vramtop", "run", "--", sys.executable)
+    command = script("lightning_training.py", "lightning.pytorch", launcher=launcher)
+    (probe,) = watch(start(command(stop))).values()
+    (model,) = probe.models
+    assert (model.class_name, model.batch_shapes) == ("Net", ((8, 64),))
+    stop.touch()
+
+
 def test_without_lightning_it_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", NO_LIGHTNING], capture_output=True, text=True)
     assert done.stderr.endswith("VramtopCallback needs Lightning: pip install lightning\n")

@@ -12,10 +12,13 @@ from typing import Any
 from .accounting import modules_of
 from .pace import Pace
 from .records import OptimizerRecord
+from .wrapping import run_parts
 
 _MAX_ROOTS = 16
 _FREE_SEARCHES = 8
 _SEARCH_SPACING_S = 5.0
+_MAX_BLOCKS = 20_000_000
+"""Python objects in memory (``sys.getallocatedblocks``), of which going through takes a second."""
 
 
 class RootFinder:
@@ -125,7 +128,7 @@ class _Tree:
             if above:
                 found.extend(above)
             else:
-                outermost[id(module)] = module
+                outermost.update((id(part), part) for part in run_parts(module))
         return list(outermost.values())
 
 
@@ -147,15 +150,22 @@ def _holds(module: Any, wanted: set[int] | None) -> bool:
     return bool(tensors) if wanted is None else any(id(tensor) in wanted for tensor in tensors)
 
 
+def is_searchable() -> bool:
+    """Whether a search takes no longer than a second: no thread runs meanwhile."""
+    return sys.getallocatedblocks() <= _MAX_BLOCKS
+
+
 def _living(kinds: set[type]) -> list[Any]:
     """Every live object of exactly these classes that the garbage collector knows (30–90 ms).
+
+    None where there are too many to look through.
 
     The type, not isinstance: that would ask foreign objects for their ``__class__``. In one call
     that runs no bytecode, so that no other thread runs meanwhile: each object has one reference
     more until the call is over, and a tuple that a thread is just making from a generator would
     be refused to it (SystemError from _PyTuple_Resize).
     """
-    return list(_of_kinds({id(kind) for kind in kinds}))
+    return list(_of_kinds({id(kind) for kind in kinds})) if is_searchable() else []
 
 
 def _of_kinds(kinds: set[int]) -> Iterator[Any]:

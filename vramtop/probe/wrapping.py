@@ -6,6 +6,7 @@ from typing import Any
 
 _WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "FullyShardedDataParallel")
 _SHARDED = "FSDPModule"
+_TASK = "LightningModule"
 _MAX_TARGETS = 64
 _MAX_TEXT = 300
 
@@ -70,6 +71,19 @@ def lora(model: Any) -> dict[str, Any] | None:
         "targets": [name[:_MAX_TEXT] for name in names[:_MAX_TARGETS]],
         "dropout": dropout if type(dropout) in (int, float) else 0.0,
     }
+
+
+def run_parts(root: Any) -> list[Any]:
+    """The modules whose forward runs: the root, but of a LightningModule what is inside it first.
+
+    Lightning calls its ``training_step`` and passes its forward by. One module that holds all
+    parameters is the model itself.
+    """
+    if not any(kind.__name__ == _TASK for kind in type(root).__mro__):
+        return [root]
+    parts = [part for part in list(root._modules.values()) if part is not None]
+    parts = [part for part in parts if next(part.parameters(), None) is not None]
+    return parts if len(parts) == 1 and not root._parameters else [*parts, root]
 
 
 def _unwrap(root: Any) -> list[Any]:
