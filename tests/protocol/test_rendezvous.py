@@ -47,6 +47,15 @@ def test_an_open_directory_is_refused_with_the_remedy(tmp_path):
         rendezvous.ensure_directory(path)
 
 
+def test_a_directory_that_others_may_replace_is_refused_with_the_remedy(tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all").chmod(0o777)
+    with pytest.raises(RendezvousRefused, match=f"chmod .t {tmp_path / 'all'}"):
+        rendezvous.ensure_directory(tmp_path / "all" / "run")
+    (tmp_path / "all").chmod(0o1777)
+    rendezvous.ensure_directory(tmp_path / "all" / "run")
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a foreign directory")
 def test_a_foreign_directory_is_refused(tmp_path):
     path = tmp_path / "foreign"

@@ -233,6 +233,35 @@ def test_what_stands_in_its_place_is_refused_and_left_alone(folder, monkeypatch,
     assert listing(folder) == before
 
 
+TRAINING = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Linear(8, 8)
+optimizer = torch.optim.AdamW(model.parameters())
+for _ in range(5):
+    loss = model(torch.ones(4, 8)).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    print(loss.item().hex())
+"""
+
+
+def test_a_training_behind_a_planted_link_goes_on_as_without_a_probe(folder, monkeypatch):
+    victim = plants(folder)
+    before = listing(victim)
+    path = folder / "vramtop-0"
+    as_nobody(os.symlink, str(victim), str(path))
+    monkeypatch.setenv("VRAMTOP_RUNTIME_DIR", str(path))
+    plain = [sys.executable, "-c", TRAINING]
+    probed = [sys.executable, "-m", "vramtop", "run", "--", *plain]
+    first, second = (subprocess.run(c, capture_output=True, timeout=150) for c in (plain, probed))
+    assert first.returncode == 0, first.stderr
+    said = (second.returncode, second.stdout, second.stderr)
+    assert said == (0, first.stdout, first.stderr)
+    assert listing(victim) == before
+
+
 def listing(folder):
     return sorted((str(p), p.lstat().st_mode, p.lstat().st_ino) for p in folder.rglob("*"))
 

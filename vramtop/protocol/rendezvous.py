@@ -70,6 +70,11 @@ def check_directory(path: Path) -> None:
         raise RendezvousRefused(f"{path} belongs to uid {status.st_uid}; remove it")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise RendezvousRefused(f"{path} is open to others; run: chmod 700 {path}")
+    around = path.parent
+    mode = os.stat(around).st_mode  # noqa: PTH116  half the cost of pathlib, at every tick
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        # Anybody could put another directory in its place once this one was looked at.
+        raise RendezvousRefused(f"others may replace {path}; run: chmod +t {around}")
 
 
 def socket_path(directory: Path, pid: int) -> Path:
