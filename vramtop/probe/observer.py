@@ -13,7 +13,7 @@ from . import boundaries
 from .accounting import Counts, Visit, count, is_disturbed
 from .detail import PART as DETAIL
 from .detail import Detail
-from .discovery import RootFinder, search
+from .discovery import RootFinder, is_searchable, search
 from .ears import Ears
 from .failures import Failures
 from .faults import Faults
@@ -83,6 +83,8 @@ class Observer(Published):
         if not self._ears.may_hear_steps():
             return False
         self._hear_steps()
+        if not is_searchable():
+            self._faults.say("the search for models", "too many objects; what steps is found then")
         found = search(self._torch)
         for optimizer in found.optimizers:
             self.add_optimizer(optimizer, describe=False).rooted = True
