@@ -71,7 +71,8 @@ def test_the_file_says_what_the_process_held(ended):
     assert found.process.probe.models[0].class_name == "Sequential"
     assert found.process.probe.optimizers[0].class_name == "AdamW"
     last = found.process.probe.history["cpu"][-1].breakdown
-    assert last.process_bytes == found.process.host_rss_bytes > 100 * MIB
+    assert last.process_bytes == pytest.approx(found.process.host_rss_bytes, rel=0.05)
+    assert last.process_bytes > 100 * MIB
     assert found.process.pid == ended["forward"].pid
     assert found.process.command.endswith("silent")
     assert Path(found.failure.file).stat().st_mode & 0o777 == 0o600

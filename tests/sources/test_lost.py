@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.inject.conftest import (  # noqa: F401  fixtures
+    make_environment,
+    start,
+    tiny_training,
+)
 from tests.sources.test_probes import DETAIL, HELLO, SAMPLE, directory  # noqa: F401  fixtures
 from vramtop.protocol.postmortem import SUFFIX
 from vramtop.sources import kernel, postmortem
@@ -233,3 +238,28 @@ def test_what_the_kernel_says_is_what_it_says():
     assert kernel.ending_signal(child.pid) == signal.SIGKILL
     child.wait()
     assert kernel.start_ticks(child.pid) is None
+
+
+def test_a_real_training_that_is_killed(directory, start, tiny_training, make_environment):  # noqa: F811
+    command = tiny_training("--at-least", 100_000, "--at-most", 100_000, "--sleep-s", 0.005)
+    process = start(command, env=make_environment(directory), stderr=subprocess.DEVNULL)
+    try:
+        clients = ProbeClients(0.1)
+        now(clients, process.pid, lambda found: found.detail == "ready", timeout_s=120)
+        last = now(clients, process.pid, lambda found: found.devices and found.devices[0].detail)
+        process.kill()
+        found = now(clients, process.pid, lambda found: found.failure)
+        assert (found.state, found.ended, found.failure.kind) == ("gone", "lost", "lost")
+        assert found.failure.step >= last.step
+        read = postmortem.read(files(directory)[0])
+        (device,) = read.process.probe.devices
+        assert device.breakdown.parameter_bytes == (64 * 128 + 128 + 128 * 10 + 10) * 4
+        assert device.detail == found.devices[0].detail
+        assert device.detail.peak is not None
+        assert read.process.probe.models[0].class_name == "Sequential"
+        points = read.process.probe.history["cpu"]
+        assert points
+        assert points[-1].breakdown.parameter_bytes == device.breakdown.parameter_bytes
+    finally:
+        process.kill()
+        process.communicate()
