@@ -18,6 +18,7 @@ from tests.inject.conftest import (  # noqa: F401  fixtures
     tiny_training,
 )
 from tests.sources.test_probes import DETAIL, HELLO, SAMPLE, directory  # noqa: F401  fixtures
+from vramtop.core.model import Device, DeviceMemory, DeviceUse, Host, Process, Snapshot
 from vramtop.protocol.postmortem import SUFFIX
 from vramtop.sources import kernel, postmortem
 from vramtop.sources.collector import Collector
@@ -209,6 +210,36 @@ def test_the_machine_is_written_down(probe, directory):  # noqa: F811
     assert read.snapshot.devices[0].backend == "host"
     (device,) = read.process.probe.devices
     assert device.breakdown.process_bytes == read.process.host_rss_bytes
+
+
+def test_what_the_process_wrote_gets_the_machine(probe, directory):  # noqa: F811
+    oom = {"type": "oom", "at": 4.0, "requested_bytes": 77, "caught": False, "module": "h.0"}
+    process = probe(HELLO, SAMPLE, oom, {"type": "bye", "why": "exit"})
+    (socket,) = directory.glob("*.sock")
+    contents = {
+        "schema": "vramtop.postmortem/1",
+        "written_at": 4.0,
+        "written_by": "probe",
+        "pid": process.pid,
+        "failure": oom,
+        "messages": [HELLO, SAMPLE],
+        "host": None,
+    }
+    own = directory / f"{socket.stem}-0{SUFFIX}"
+    own.write_text(json.dumps(contents))
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.failure)
+    device = Device(0, "host", "host RAM", "host", DeviceMemory(9, 8, 1))
+    row = Process(process.pid, 1.0, user="me", devices=(DeviceUse("host", 5, "H"),))
+    clients.lost.machine = Snapshot(1.0, Host("node1", 9, 8), (device,), (row,))
+    do(process, "sys.exit()")
+    found = now(clients, process.pid, lambda found: found.state == "gone")
+    assert (found.ended, found.failure.requested_bytes) == ("exit", 77)
+    read = postmortem.read(own)
+    assert read.snapshot.host == Host("node1", 9, 8)
+    assert read.snapshot.devices == (device,)
+    assert (read.process.user, read.process.devices[0].used_bytes) == ("me", 5)
+    assert (read.written_by, read.failure.module) == ("probe", "h.0")
 
 
 def test_the_kernels_killer_is_named_where_it_has_struck(probe, directory, monkeypatch):  # noqa: F811

@@ -6,9 +6,10 @@ closes one of a process that lives on: so it is waited until the process has end
 
 from __future__ import annotations
 
+import json
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,8 +60,7 @@ class _Closed:
     @property
     def row(self) -> Process | None:
         """The process as it was seen last."""
-        processes: Iterable[Process] = () if self.machine is None else self.machine.processes
-        return next((process for process in processes if process.pid == self.marks.pid), None)
+        return None if self.machine is None else _row(self.machine, self.marks.pid)
 
 
 class Lost:
@@ -85,6 +85,20 @@ class Lost:
                 _Closed(now, socket, marks, probe, words, self.machine, self._kills)
             )
 
+    def add_machine(self, socket: Path, pid: int) -> None:
+        """Put what is known of the machine into the file that a process has written itself."""
+        path = _own_file(socket)
+        if path is None or self.machine is None:
+            return
+        with suppress(FileUnreadable, OSError, ValueError):
+            data = postmortem.content(path)
+            if postmortem.decode(data, str(path)).snapshot.devices:
+                return  # another viewer was first
+            row = _row(self.machine, pid)
+            contents = {**json.loads(data), "host": _host(self.machine, row)}
+            contents["user"] = contents.get("user") or (None if row is None else row.user)
+            write(path, encode(contents), overwrite=True)
+
     def settle(self, found: Found) -> None:
         """Tell of each process that has ended since: its pid, and its probe with the failure."""
         for closed in list(self._waiting):
@@ -99,9 +113,12 @@ class Lost:
 
     def _with_failure(self, closed: _Closed) -> Probe:
         probe = replace(closed.probe, ended="lost")
-        own = _written_by_itself(closed.socket)
+        own = _own_file(closed.socket)
         if own is not None:
-            return replace(probe, failure=own)
+            self.add_machine(closed.socket, closed.marks.pid)
+            with suppress(FileUnreadable):
+                return replace(probe, failure=postmortem.read(own).failure)
+            return probe
         ending = kernel.ending_signal(closed.marks.pid)
         if ending in _ASKED_TO_END or not probe.devices:
             return probe  # somebody wanted it to end, or there is nothing to tell
@@ -167,13 +184,14 @@ def _stem(socket: Path) -> str:
     return socket.name[: -len(SOCKET_SUFFIX)]
 
 
-def _written_by_itself(socket: Path) -> Failure | None:
-    """The failure in the last file that the process has written, None where there is none."""
+def _own_file(socket: Path) -> Path | None:
+    """The last file that the process has written, None where there is none."""
     files = sorted(socket.parent.glob(f"{_stem(socket)}-*{SUFFIX}"))
-    with suppress(FileUnreadable):
-        if files:
-            return postmortem.read(files[-1]).failure
-    return None
+    return files[-1] if files else None
+
+
+def _row(machine: Snapshot, pid: int) -> Process | None:
+    return next((process for process in machine.processes if process.pid == pid), None)
 
 
 def _last_phase(probe: Probe) -> str | None:

@@ -38,7 +38,7 @@ def read(path: Path) -> PostMortem:
     Raises:
         FileUnreadable: it cannot be opened, is none, or of another version.
     """
-    return decode(_content(path), str(path))
+    return decode(content(path), str(path))
 
 
 def stored() -> list[Path]:
@@ -72,7 +72,12 @@ def decode(data: bytes, name: str) -> PostMortem:
         raise FileUnreadable(f"{name} is damaged: {error}") from None
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """The bytes of a file that may be one, at most ``MAX_FILE_BYTES``.
+
+    Raises:
+        FileUnreadable: it cannot be opened, or is too large.
+    """
     try:
         # Not blocking: what is named might be a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

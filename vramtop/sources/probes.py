@@ -210,6 +210,9 @@ class ProbeClients:
             ended = probe.ended or ("lost" if is_lost else None)
             last = replace(probe, state="gone", ended=ended, steps_per_s=None, history=None)
             self._gone[connection.pid] = (time.monotonic(), last)
+            failure = probe.failure
+            if ended == "exit" and failure is not None and not failure.caught:
+                self.lost.add_machine(connection.path, connection.pid)
             if ended == "lost":
                 self.lost.closed(connection.path, connection.marks, last, connection.words)
 
