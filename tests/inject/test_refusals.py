@@ -448,8 +448,8 @@ def test_no_debugger_is_installed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "variables", "how"),
     [
-        (["-X", "disable_remote_debug"], {}, "-X disable_remote_debug"),
-        (["-Xdisable_remote_debug"], {}, "-X disable_remote_debug"),
+        (["-X", "disable-remote-debug"], {}, "-X disable-remote-debug"),
+        (["-Xdisable_remote_debug"], {}, "-X disable-remote-debug"),
         ([], {"PYTHON_DISABLE_REMOTE_DEBUG": "1"}, "PYTHON_DISABLE_REMOTE_DEBUG is set"),
     ],
 )

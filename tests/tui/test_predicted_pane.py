@@ -156,7 +156,7 @@ async def test_why_there_is_none(predicted, shown, stepped):
         assert "torch and transformers are not installed here" in "\n".join(lines)
     async with predicted() as screen:
         await screen.press("down", "down", "8")  # to a process without a probe
-        assert "no probe: start it with `vramtop run" in "\n".join(screen.pane("predicted"))
+        assert "no probe: press a to put one in" in "\n".join(screen.pane("predicted"))
     snapshot = next(snapshots("training"))
     first, *others = snapshot.processes
     bare = dataclasses.replace(first.probe, models=())

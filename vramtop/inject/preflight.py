@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from itertools import pairwise
 
@@ -58,8 +59,8 @@ def _check_remote_debug(target: Target) -> None:
     options += [word for option, word in pairwise(words) if option == "-X"]
     if target.environment().get("PYTHON_DISABLE_REMOTE_DEBUG"):
         how = "PYTHON_DISABLE_REMOTE_DEBUG is set for it"
-    elif any(option.startswith("disable_remote_debug") for option in options):
-        how = "it was started with -X disable_remote_debug"
+    elif any(re.match("disable[-_]remote[-_]debug", option) for option in options):
+        how = "it was started with -X disable-remote-debug"
     else:
         return
     raise AttachRefused(

@@ -13,7 +13,7 @@ def why_no_breakdown(process: Process) -> list[str]:
         return ["the process has ended"]
     if probe.state == "none":
         return [
-            "no probe: start it with `vramtop run -- …` or add vramtop.watch(model, optimizer)",
+            "no probe: press a to put one in; next time start it with `vramtop run -- …`",
             "The driver's and the host's figures need none; enter shows them.",
         ]
     said = ["the probe is there and waits for the first training step"]

@@ -89,7 +89,7 @@ def _process_facts(frame: Frame, process: Process) -> list[tuple[str, str]]:
 def _probe_facts(process: Process) -> list[tuple[str, str]]:
     probe = process.probe
     if probe.state == "none":
-        how = "none: start it with `vramtop run -- …` or add vramtop.watch(model, optimizer)"
+        how = "none: press a to put one in; next time start it with `vramtop run -- …`"
         return [("probe", how)]
     facts: list[tuple[str, str]] = [("probe", probe.state)]
     versions = [("Python", probe.python), ("torch", probe.torch), ("CUDA", probe.cuda)]
