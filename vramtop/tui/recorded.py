@@ -121,8 +121,7 @@ class Recorded(Explorers):
         size = format_bytes(recorder.written_bytes)
         self._change(
             is_recording=False,
-            message=f"recorded {recorder.count} snapshots{dropped}, {size}; "
-            f"vramtop replay {recorder.path}",
+            message=f"{recorder.count} snapshots{dropped}, {size}: vramtop replay {recorder.path}",
         )
 
     def _check_recorder(self, _: Frame | None) -> None:

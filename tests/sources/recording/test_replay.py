@@ -205,6 +205,28 @@ def test_what_the_index_has_promised_may_be_unreadable(tmp_path, monkeypatch):
         assert "damaged after 3 snapshots" in playback.ending
 
 
+def test_a_fault_of_ours_is_an_end_that_is_said(path, monkeypatch):
+    from vramtop.sources.recording import replay
+
+    def broken(fleet, snapshot):
+        if snapshot.taken_at >= 1_760_000_020.0:
+            raise ZeroDivisionError("of a test")
+        return reduce(fleet, snapshot)
+
+    monkeypatch.setattr(replay, "reduce", broken)
+    with Playing(path) as playing:
+        playing.settled()
+        playing.replay.seek(10)
+        assert playing.settled()[1].position_s == 10
+        playing.replay.seek_end(last=True)
+        _, playback = playing.settled()
+        assert playback.at_end
+        assert playback.ending == "internal error: ZeroDivisionError: of a test"
+        assert 10 <= playback.position_s < 20
+        playing.replay.step(-1)
+        assert playing.settled()[1].position_s == playback.position_s - 1
+
+
 def test_a_recording_without_snapshots_is_an_empty_screen(tmp_path):
     path = write(tmp_path / "a", ())
     with Playing(path) as playing:

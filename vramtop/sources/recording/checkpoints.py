@@ -31,6 +31,10 @@ class Checkpoints:
         self._every = 1
         self._recent: OrderedDict[int, Place] = OrderedDict()
 
+    def wants(self, count: int, last: int) -> bool:
+        """Whether a place is worth its copy of the reader on the way to the ``last`` one."""
+        return count % self._every == 0 or last - count < _RECENT
+
     def keep(self, place: Place) -> None:
         """Remember a place; its reader must not be read any more."""
         self._recent[place.count] = place

@@ -143,8 +143,12 @@ class Replay:
                     target = self._due() if self._target is None else self._target
                 if self._stopping.is_set():
                     return
-            if target is not None:
+            if target is None:
+                continue
+            try:
                 self._advance(target)
+            except Exception as error:  # ours, or a recording made to break us: the screen stays
+                self._end_at(self._place.count, f"internal error: {type(error).__name__}: {error}")
 
     def _due_in_s(self) -> float | None:
         """Seconds until the next snapshot; None where there is nothing to wait for."""
@@ -182,7 +186,8 @@ class Replay:
                 self._end_at(count, reader.ending or "")
                 break
             fleet, count = reduce(fleet, snapshot), count + 1
-            self._checkpoints.keep(Place(count, fleet, reader.copy()))
+            if self._checkpoints.wants(count, target + 1):
+                self._checkpoints.keep(Place(count, fleet, reader.copy()))
             if self._stopping.is_set() or (self._target is not None and self._target != target):
                 break
         with self._changed:
