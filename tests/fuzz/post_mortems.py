@@ -2,15 +2,20 @@
 
 import contextlib
 import copy
+import io
 import json
 import tempfile
+from argparse import Namespace
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import strategies as st
 
 from tests.fuzz import rendering, values
 from tests.fuzz.harness import Fuzzer
-from vramtop.errors import FileUnreadable
+from vramtop.cli import postmortem as command
+from vramtop.errors import FileUnreadable, UsageError
+from vramtop.predict import postmortem as predict
 from vramtop.protocol.postmortem import SCHEMA
 from vramtop.sources import postmortem
 
@@ -47,14 +52,19 @@ WHOLE = {
             }
         ],
     },
-    "prediction": None,
+    "prediction": {
+        "moments": [{"name": "peak", "categories": {"parameter": {"predicted_bytes": 5 << 20}}}]
+    },
     "rss_bytes": 3 << 30,
 }
 
 
 @contextlib.contextmanager
 def _opened():
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(predict, "foreseen", _not_here),
+    ):
         path = Path(folder, "1-2.postmortem.json")
 
         def check(data):
@@ -65,9 +75,24 @@ def _opened():
                 rendering.assert_one_line(error)
                 return
             rendering.render(read.snapshot)
-            rendering.assert_clean(read.traceback or "")
+            rendering.assert_clean(printed(path, as_json=False))
+            told = printed(path, as_json=True)
+            rendering.assert_clean(told)
+            json.loads(told)
 
         yield check
+
+
+def printed(path, *, as_json):
+    """What the command prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        command.run(Namespace(file=path, json=as_json))
+    return out.getvalue()
+
+
+def _not_here(*_):
+    raise UsageError("made-up trainings are not predicted")
 
 
 def mutated(random):

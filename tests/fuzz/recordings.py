@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gzip
 import json
+import math
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,9 @@ from tests.fuzz import rendering, values
 from tests.fuzz.harness import Fuzzer
 from vramtop.errors import VramtopError
 from vramtop.sources.fake import snapshots
+from vramtop.sources.recording.index import scan
 from vramtop.sources.recording.reader import Reader
+from vramtop.sources.recording.replay import fleet_at
 from vramtop.sources.recording.writer import Writer
 
 _READ = 50
@@ -43,6 +46,8 @@ def _opened():
             found, ending = read(path)
             rendering.render(*found[:1], *found[1:][-1:])
             rendering.assert_clean(ending)
+            if found:
+                scanned(path)
             try:
                 with Writer(path) as writer:
                     writer.write(next(snapshots("nogpu")))
@@ -56,6 +61,16 @@ def _opened():
         yield check
 
 
+def scanned(path):
+    """As a replay goes through it before it shows anything, and to a moment of it."""
+    reader = Reader(path)
+    index = scan(reader)
+    reader.close()
+    rendering.assert_clean(index.ending)
+    assert math.isfinite(index.length_s)
+    fleet_at(path, index.length_s / 2)
+
+
 def read(path):
     """All snapshots and why there are no more."""
     try:
@@ -64,8 +79,11 @@ def read(path):
         rendering.assert_one_line(error)
         return [], str(error)
     found = []
-    while len(found) < _READ and (snapshot := reader.copy().next()) is not None:
+    while len(found) < _READ:
+        snapshot = reader.copy().next()
         assert reader.next() == snapshot
+        if snapshot is None:
+            break
         found.append(snapshot)
     ending = reader.ending or ""
     reader.close()

@@ -58,8 +58,7 @@ def scan(reader: Reader, wants_on: Callable[[], bool] = lambda: True) -> Index:
 def _taken_at(line: bytes) -> float | None:
     found = _TAKEN_AT.match(line)
     try:
-        value = float(found[1]) if found else json.loads(line)["taken_at"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        value = float(found[1] if found else json.loads(line)["taken_at"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
-    is_time = isinstance(value, int | float) and math.isfinite(value)
-    return float(value) if is_time else None
+    return value if math.isfinite(value) else None
