@@ -24,6 +24,7 @@ from typing import Any, Callable, Optional
 
 from ..protocol.postmortem import encode, write
 from . import host_limits, oom_place, oom_words, postmortem
+from .accounting import modules_of
 from .faults import Faults
 from .observer import Observer
 from .recording import module_paths
@@ -322,10 +323,9 @@ class OomWatch:
             return None
         roots = self._observer.root_modules()
         paths = module_paths(roots)
-        for root in roots:
-            for module in root.modules():
-                if any(held is parameter for held in module._parameters.values()):
-                    return paths[id(module)][0]
+        for module in modules_of(roots):
+            if any(held is parameter for held in module._parameters.values()):
+                return paths[id(module)][0]
         return None
 
     def _module_of_last_peak(self, device: str, phase: str | None) -> str | None:
