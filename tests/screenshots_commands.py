@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 from io import StringIO
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, DIMMED_MONOKAI
@@ -24,7 +25,18 @@ SHOTS = [
     ("estimate-80-light", 80, DEFAULT_TERMINAL_THEME, ESTIMATE),
     ("plan-160-dark", 160, DIMMED_MONOKAI, PLAN),
     ("explore-once-100-dark", 100, DIMMED_MONOKAI, EXPLORE),
+    ("postmortem-100-dark", 100, DIMMED_MONOKAI, ("postmortem",)),
 ]
+
+
+def let_one_fail(folder):
+    """A training that runs out of memory; its post-mortem is the only one there."""
+    os.environ["VRAMTOP_RUNTIME_DIR"] = folder
+    script = FOLDER.parent / "tests" / "stack" / "failing_gpt2.py"
+    training = ("run", "--", sys.executable, script, "64", "300", "20")
+    subprocess.run(
+        [sys.executable, "-m", "vramtop", *training], stderr=subprocess.DEVNULL, check=False
+    )
 
 
 def in_terminal(arguments, columns, *, light):
@@ -56,6 +68,13 @@ def in_terminal(arguments, columns, *, light):
 
 def main():
     """Run each command and keep its picture."""
+    with TemporaryDirectory(prefix="vramtop-") as folder:
+        let_one_fail(folder)
+        shoot()
+
+
+def shoot():
+    """The commands' pictures."""
     for name, columns, theme, arguments in SHOTS:
         light = theme is DEFAULT_TERMINAL_THEME
         console = Console(record=True, width=columns, file=StringIO())

@@ -67,7 +67,7 @@ class Ears:
         record.handles = [
             module.register_forward_pre_hook(begins, with_kwargs=True),
             module.register_forward_hook(ends, with_kwargs=True),
-            module.register_forward_hook(fails, always_call=True),
+            module.register_forward_hook(fails, with_kwargs=True, always_call=True),
         ]
         begins.listen(before)
         ends.listen(after)

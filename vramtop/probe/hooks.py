@@ -91,7 +91,7 @@ class StepEndHook(EndHook):
 
 
 class FailHook(Hook):
-    """Hears of the exception that a module's forward is left by; of nothing else."""
+    """Hears of the exception that a module's forward is left by, and what that was given."""
 
     def __call__(self, module: Any, *rest: Any) -> None:
         """As torch calls it, with what the forward gave: nothing, where it has failed."""
@@ -101,7 +101,7 @@ class FailHook(Hook):
         trace = None if error is None else error.__traceback__
         # Else the user is handling an exception while a forward of his gives None.
         if trace is not None and trace.tb_frame.f_code.co_name == "_call_impl":
-            self._listener(module, error)
+            self._listener(module, error, *rest[:-1])
 
 
 class FirstForward:

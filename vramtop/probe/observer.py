@@ -58,7 +58,6 @@ class Observer(Published):
         self._on_sampled = on_sampled
         self._on_detail = on_detail
         self.detail_pace = DetailPace()
-        self.failures = Failures(faults)
         self._active: bool | None = None
         self._candidates: dict[int, RootRecord] = {}
         """Roots from their first forward on: found by a search, not by what trains."""
@@ -67,6 +66,7 @@ class Observer(Published):
         self._leave_by: float | None = None
         self._finder = RootFinder(torch, pace)
         self._descriptions = Descriptions(torch, faults)
+        self.failures = Failures(faults, self._descriptions)
 
     # Set-up.
 
@@ -162,7 +162,7 @@ class Observer(Published):
         record = RootRecord(module, self._roots, self._forget)
         try:
             before, after = self._guarded(self._forward_begins), self._guarded(self._forward_ends)
-            self._ears.hear_root(record, before, after, self.failures.forward_fails)
+            self._ears.hear_root(record, before, after, self.failures.of(record))
         except Exception as error:  # it is counted at optimizer steps all the same
             self._faults.report("hearing of forwards", error)
         return record
