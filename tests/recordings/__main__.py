@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from tests.conftest import read_recording
 from vramtop.cli.demo import Training
 from vramtop.sources.collector import Collector
 from vramtop.sources.recording.writer import Writer
@@ -38,10 +39,14 @@ def main():
                 time.sleep(PERIOD_S)
         time.sleep(AFTER_S)
         collector.stop()
+    kept = [
+        replace(s, processes=tuple(p for p in s.processes if p.pid == training.pid)) for s in seen
+    ]
     with Writer(FILE) as writer:
-        for snapshot in seen:
-            own = tuple(p for p in snapshot.processes if p.pid == training.pid)
-            writer.write(replace(snapshot, processes=own))
+        for snapshot in kept:
+            writer.write(snapshot)
+    if read_recording(FILE) != (kept, ""):
+        sys.exit("what is read is not what was written")
     size = FILE.stat().st_size
     print(f"{FILE}: {writer.count} snapshots, {size} bytes")
     if size > LIMIT_BYTES:

@@ -245,6 +245,13 @@ def test_a_snapshot_too_large_with_its_past_is_recorded_without(path, monkeypatc
     assert found == [replace(first, processes=(bare, *others)), GIVEN[1]]
 
 
+def test_a_snapshot_too_large_without_it_too_is_not_written(path, monkeypatch):
+    monkeypatch.setattr("vramtop.sources.recording.writer.MAX_LINE_BYTES", 100)
+    with Writer(path) as writer, pytest.raises(VramtopError, match="cannot be recorded"):
+        writer.write(GIVEN[0])
+    assert read_recording(path) == ([], "")
+
+
 FULL = """
 import resource, sys
 from itertools import islice

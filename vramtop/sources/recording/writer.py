@@ -77,6 +77,8 @@ class Writer:
             # Only the past is as large as that; it is in the first snapshot of a process alone.
             self._written = WrittenObjects()
             line = compact(encode(without_past(snapshot), self._written))
+            if len(line) > MAX_LINE_BYTES:
+                raise VramtopError(f"a snapshot of {len(line) >> 20} MiB cannot be recorded")
         self._append(line)
         self.count += 1
 
@@ -121,9 +123,13 @@ def _open(path: Path) -> int:
         descriptor = os.open(path, flags, _PRIVATE)
     except OSError as error:
         raise VramtopError(f"{path}: {error.strerror}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise VramtopError(f"{path} is no file that a recording could be")
+    if status.st_uid != os.geteuid():  # put there by somebody who wants to read what is recorded
+        os.close(descriptor)
+        raise VramtopError(f"{path} belongs to another user; record into another file")
     return descriptor
 
 
