@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="with --once: as one JSON object")
     add_reading_arguments(parser)
     parser.add_argument(
-        "--readonly", action="store_true", default=None, help="take signals away from the app"
+        "--readonly",
+        action="store_true",
+        default=None,
+        help="take signals and attach away from the app",
     )
     parser.add_argument(
         "--alert-at",

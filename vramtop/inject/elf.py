@@ -72,10 +72,6 @@ class ElfFile:
         """``count`` bytes of the file."""
         return self._data[file_offset : file_offset + count]
 
-    def contains(self, text: bytes) -> bool:
-        """Whether the bytes are anywhere in the file."""
-        return self._data.find(text) >= 0
-
     def _defined(self) -> Iterator[tuple[bytes, int]]:
         for kind in (_SHT_DYNSYM, _SHT_SYMTAB):
             for section in self._sections:

@@ -26,7 +26,7 @@ _COMPARED_BYTES = 64
 _DELETED = " (deleted)"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Interpreter:
     """The Python in a process."""
 

@@ -28,11 +28,6 @@ class Place:
     """As the target does; so the following."""
     package_seen: str
 
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether the target's directory is none of ours."""
-        return os.fspath(self.directory) != self.directory_seen
-
 
 def directories(target: Target) -> list[Path]:
     """Where a probe of the target may listen, as we reach it."""
