@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .accounting import modules_of
+
 _WRAPPERS = ("OptimizedModule", "DistributedDataParallel", "FullyShardedDataParallel")
 _SHARDED = "FSDPModule"
 _TASK = "LightningModule"
@@ -81,9 +83,16 @@ def run_parts(root: Any) -> list[Any]:
     """
     if not any(kind.__name__ == _TASK for kind in type(root).__mro__):
         return [root]
-    parts = [part for part in list(root._modules.values()) if part is not None]
-    parts = [part for part in parts if next(part.parameters(), None) is not None]
+    parts = [part for part in list(root._modules.values()) if part is not None and _learns(part)]
     return parts if len(parts) == 1 and not root._parameters else [*parts, root]
+
+
+def _learns(part: Any) -> bool:
+    return any(
+        parameter is not None
+        for module in modules_of([part])
+        for parameter in list(module._parameters.values())
+    )
 
 
 def _unwrap(root: Any) -> list[Any]:
