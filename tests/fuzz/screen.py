@@ -44,7 +44,7 @@ def _opened():
         pilot = runner.run(test.__aenter__())
 
         async def show(snapshots):
-            for key in ("", "enter", "p"):
+            for key in ("", "enter", "p", "w"):
                 for snapshot in snapshots if not key else ():
                     source.deliver(snapshot)
                 if key:

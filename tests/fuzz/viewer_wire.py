@@ -1,6 +1,7 @@
 """What a probe may send: a stream over a real socket, read by the viewer's client."""
 
 import contextlib
+import json
 import os
 import socket
 from unittest.mock import patch
@@ -14,6 +15,8 @@ from vramtop.core.model import Device, DeviceMemory, DeviceUse
 from vramtop.sources import kernel, postmortem
 from vramtop.sources.base import DeviceReading
 from vramtop.sources.collector import Collector
+from vramtop.sources.recording.codec import decode, encode
+from vramtop.sources.recording.shared import ReadObjects, WrittenObjects, compact
 
 _ROUNDS = 40
 _PIECE_BYTES = 100_000
@@ -82,11 +85,18 @@ def _opened():
                 assert {p.source for p in snapshot.problems} <= {"probes", f"probe {os.getpid()}"}
                 assert all(len(p.message) < 500 for p in snapshot.problems)
             rendering.render(*snapshots)
+            assert [recorded(snapshot) for snapshot in snapshots] == snapshots
             for path in postmortem.stored():  # of the process that ended without a word
                 rendering.render(postmortem.read(path).snapshot)
                 path.unlink()
 
         yield check
+
+
+def recorded(snapshot):
+    """As it comes out of a recording."""
+    line = compact(encode(snapshot, WrittenObjects()))
+    return decode(json.loads(line), ReadObjects())
 
 
 def mutated(random):

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.probe_wire import Content
-from vramtop.errors import AttachRefused, RendezvousRefused
+from vramtop.errors import AttachRefused, RendezvousRefused, VramtopError
 from vramtop.inject import attacher
 from vramtop.probe.faults import Faults
 from vramtop.probe.server import Server
 from vramtop.protocol import postmortem, rendezvous
 from vramtop.sources.probes import ProbeClients
+from vramtop.sources.recording.writer import Writer
 
 NOBODY = 65534
 HELLO = b'{"type":"hello","protocol":1,"version":"9","pid":1,"python":"3.9.1"}\n'
@@ -294,6 +295,14 @@ def test_a_race_for_the_name_is_never_won(folder, monkeypatch):
                 path.rmdir()
     assert listing(victim) == before
     assert outcomes == {"bound", "refused"}
+
+
+def test_a_recording_is_not_written_into_a_file_of_theirs(folder):
+    path = folder / "night.vramtop"
+    as_nobody(lambda: path.touch(0o666))
+    with pytest.raises(VramtopError, match="belongs to another user"):
+        Writer(path)
+    assert path.stat().st_size == 0
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

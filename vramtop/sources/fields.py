@@ -17,6 +17,7 @@ MAX_SHAPES = 16
 MAX_DEPTH = 16
 """Of objects and lists inside one another."""
 _MAX_BYTES = 1 << 60
+_MAX_NUMBER = 1e15
 _MAX_PLAIN = 10**40
 """Some configurations mean "without limit" by 10**30."""
 _MAX_TIME_S = 1e11
@@ -40,19 +41,15 @@ def integer(message: dict[str, Any], name: str) -> int | None:
 
 
 def number(message: dict[str, Any], name: str) -> float | None:
-    """A finite number."""
+    """A number of a size that a recording can hold too."""
     value = message.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ProtocolError(f"{name} is not a number")
-    try:
-        finite = float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        finite = math.inf
-    if not math.isfinite(finite):
-        raise ProtocolError(f"{name} is not a finite number")
-    return finite
+    if not -_MAX_NUMBER <= value <= _MAX_NUMBER:  # nor is NaN
+        raise ProtocolError(f"{name} is not a number within bounds")
+    return float(value)
 
 
 def flag(message: dict[str, Any], name: str) -> bool | None:
@@ -92,7 +89,9 @@ def plain(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
     if isinstance(value, str):
         return text({name: value}, name)
     if isinstance(value, float):
-        return number({name: value}, name)
+        if not math.isfinite(value):
+            raise ProtocolError(f"{name} has a number that is not finite")
+        return value
     if isinstance(value, int) and abs(value) > _MAX_PLAIN:
         raise ProtocolError(f"{name} has a number of too many digits")
     return value
