@@ -49,7 +49,8 @@ TORCH = SimpleNamespace(OutOfMemoryError=OutOfMemoryError, cuda=SimpleNamespace(
             "cpu",
             (1.5 * GIB, None, None),
         ),
-        (RuntimeError("CUDA error: out of memory"), "cuda:?", (None, None, None)),
+        (RuntimeError("CUDA error: out of memory"), None, (None, None, None)),
+        (OutOfMemoryError("of the user's own"), None, (None, None, None)),
     ],
 )
 def test_what_is_said(error, device, sizes):

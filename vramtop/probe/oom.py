@@ -232,7 +232,7 @@ class OomWatch:
         directory = self._directory()
         if directory is None:
             return
-        device = message["device"]
+        device = message["device"] or ""
         index = int(device[5:]) if device.startswith("cuda:") and device[5:].isdigit() else None
         try:
             path = postmortem.path_in(directory, self._final)
@@ -282,7 +282,7 @@ class OomWatch:
         return {**told, **sizes, "message": words.message}
 
     def _message(
-        self, device: str, phase: str | None, module: str | None, source: str
+        self, device: str | None, phase: str | None, module: str | None, source: str
     ) -> dict[str, Any]:
         phase = phase or oom_place.PHASE_AFTER.get(self._observer.gate.last[0])
         if module is None:
@@ -306,11 +306,11 @@ class OomWatch:
         }
 
     def _words(self, failed: BaseException) -> oom_words.Words:
-        words = oom_words.read(self._torch, failed)
-        if words.device != "cuda:?":
-            return words
-        # Of what cudaMalloc itself refuses no number is said: it is the current device's.
-        return words._replace(device=f"cuda:{self._torch.cuda.current_device()}")
+        words, cuda = oom_words.read(self._torch, failed), self._torch.cuda
+        if words.device is None and cuda.is_initialized():
+            # Of what cudaMalloc itself refuses no number is said: it is the current device's.
+            return words._replace(device=f"cuda:{cuda.current_device()}")
+        return words
 
     def _path_of(self, module: Any) -> str | None:
         if module is None:
@@ -328,7 +328,7 @@ class OomWatch:
                 return paths[id(module)][0]
         return None
 
-    def _module_of_last_peak(self, device: str, phase: str | None) -> str | None:
+    def _module_of_last_peak(self, device: str | None, phase: str | None) -> str | None:
         peak = (self._updates.last(f"detail {device}") or {}).get("peak")
         return peak["module"] if peak is not None and peak["phase"] == phase else None
 

@@ -23,8 +23,8 @@ class Words(NamedTuple):
     """What was read of the message; bytes, unknown is None."""
 
     message: str
-    device: str
-    """cpu, or cuda:0; of CUDA without a number "cuda:?"."""
+    device: Optional[str]  # noqa: UP045  evaluated on Python 3.9
+    """cpu, or cuda:0; None for a device that is not named."""
     requested_bytes: Optional[int]  # noqa: UP045  evaluated on Python 3.9
     free_bytes: Optional[int]  # noqa: UP045
     total_bytes: Optional[int]  # noqa: UP045
@@ -54,7 +54,7 @@ def read(torch: Any, error: BaseException) -> Words:
     text = _text(error)
     is_cuda = issubclass(type(error), _types(torch)) or any(mark in text for mark in _CUDA_MARKS)
     number = _GPU.search(text)
-    device = f"cuda:{number.group(1) if number else '?'}" if is_cuda else "cpu"
+    device = "cpu" if not is_cuda else f"cuda:{number.group(1)}" if number else None
     sizes = [_bytes(pattern.search(text)) for pattern in (_REQUESTED, _FREE, _TOTAL)]
     return Words(f"{type(error).__name__}: {text}"[:_MAX_CHARS], device, *sizes)
 
