@@ -34,7 +34,7 @@ class Fuzzer:
     opened: Callable[[], AbstractContextManager[Callable[[Any], None]]]
     mutated: Callable[[Random], Any]
     strategy: st.SearchStrategy[Any]
-    suite_inputs: int = 60
+    suite_inputs: int = 40
     """So many in the normal suite, where half a minute is all there is for all fuzzers."""
     traced: bool = True
     """Whether the memory of an input is measured; what paints is five times slower for it."""

@@ -109,4 +109,4 @@ def mutated(random):
 FILES = st.binary(max_size=300) | st.lists(
     st.deferred(lambda: values.messages(recorded()[1])), max_size=4
 ).map(lambda lines: gzip.compress(b"".join(map(values.line, [recorded()[1][0], *lines])), 1))
-FUZZER = Fuzzer("recordings", _opened, mutated, FILES, suite_inputs=20)
+FUZZER = Fuzzer("recordings", _opened, mutated, FILES, suite_inputs=12)
