@@ -7,7 +7,9 @@ import pytest
 
 from tests.report.failed_fake import FAILURE, PID, failed
 from tests.tui.conftest import SteppedSource
+from tests.tui.predictions import Expecting, of_detail
 from vramtop.core.failure import Failure
+from vramtop.predict import predictions
 from vramtop.protocol.postmortem import SCHEMA
 
 ROW = f"{PID} ada"
@@ -151,3 +153,46 @@ async def test_a_file_that_cannot_be_read_changes_nothing(shown, tmp_path, conte
         await screen.app.workers.wait_for_complete()
         await screen.pilot.pause()
         assert "asked 2.00 GiB" in screen.words
+
+
+def written(path):
+    """A post-mortem file of the fake training."""
+    failure = {"type": "oom", "at": 1.0, "device": "cuda:0", "requested_bytes": 3 << 30}
+    content = {
+        "schema": SCHEMA,
+        "written_at": 1.0,
+        "written_by": "probe",
+        "pid": PID,
+        "failure": failure,
+        "messages": [],
+    }
+    path.write_text(json.dumps(content))
+    path.chmod(0o600)
+    return replace(FAILURE, file=str(path))
+
+
+async def test_what_was_predicted_before_it_failed_is_in_its_file(shown, tmp_path, monkeypatch):
+    path = tmp_path / "it.postmortem.json"
+    shots = failed(written(path))
+    detail = next(p for p in shots[0].processes if p.pid == PID).probe.devices[0].detail
+    monkeypatch.setattr(predictions, "expect", lambda *_: Expecting(of_detail(detail)))
+    monkeypatch.setattr(predictions, "signature", lambda *_: "one")
+    async with shown(source=Failing(shots[:-1]), size=(160, 50)) as screen:
+        await screen.press("8")
+        while "trace" not in screen.words:
+            await screen.pilot.pause(0.05)
+        screen.source.give(shots[-1])
+        await screen.pilot.pause()
+        await screen.app.workers.wait_for_complete()
+    made = json.loads(path.read_text())["prediction"]
+    peak = next(moment for moment in made["moments"] if moment["name"] == "peak")
+    held = detail.peak.breakdown.parameter_bytes
+    assert peak["categories"]["parameter"]["predicted_bytes"] == held
+
+
+async def test_nothing_is_predicted_for_a_file(shown, tmp_path):
+    path = tmp_path / "it.postmortem.json"
+    async with shown(source=Failing(failed(written(path)))) as screen:
+        await screen.pilot.pause()
+        await screen.app.workers.wait_for_complete()
+    assert "prediction" not in json.loads(path.read_text())

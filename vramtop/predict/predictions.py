@@ -94,6 +94,13 @@ class Predictions:
             return Prediction(progress=progress)
         return _beside(place, place.answer, process, torch_device, progress)
 
+    def known(self, process: Process, torch_device: str) -> Prediction | None:
+        """What was made for the process so far; nothing is begun."""
+        place = self._places.get((process.key, torch_device))
+        if place is None or place.answer is None or isinstance(place.answer, VramtopError):
+            return None
+        return _beside(place, place.answer, process, torch_device, "")
+
     def close(self) -> None:
         """End what is being done, within a second."""
         self._background.close()

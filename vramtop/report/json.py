@@ -24,9 +24,9 @@ from ..core.model import (
     Snapshot,
 )
 from ..core.outlook import forecast_of, foresee
+from ..predict.as_values import prediction_object
 from .json_detail import breakdown_object, detail_object, segments_object, stage_object
 from .json_failure import failure_object
-from .json_prediction import prediction_object
 from .json_time import time_text
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -21,7 +22,7 @@ from ..core.model import (
 )
 from ..errors import FileUnreadable, ProtocolError, RendezvousRefused
 from ..protocol import rendezvous
-from ..protocol.postmortem import MAX_FILE_BYTES, SCHEMA, SUFFIX
+from ..protocol.postmortem import MAX_FILE_BYTES, SCHEMA, SUFFIX, encode, write
 from . import decode_failure, fields
 from .figures import with_process_figures
 from .told import Told
@@ -70,6 +71,18 @@ def decode(data: bytes, name: str) -> PostMortem:
         return _post_mortem(found, name)
     except ProtocolError as error:
         raise FileUnreadable(f"{name} is damaged: {error}") from None
+
+
+def add_prediction(path: Path, prediction: dict[str, Any]) -> None:
+    """Write into a file what its process should have held, unless another viewer has.
+
+    A file that is gone or cannot be written stays as it is: it tells of the failure without.
+    """
+    with suppress(FileUnreadable, OSError, ValueError):
+        data = content(path)
+        if decode(data, str(path)).prediction is None:
+            contents = {**json.loads(data), "prediction": prediction}
+            write(path, encode(contents), overwrite=True)
 
 
 def content(path: Path) -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 from ..core.model import Process
 from .frame import Frame
 from .navigation import Navigation
@@ -9,6 +12,16 @@ from .navigation import Navigation
 
 class PostMortems(Navigation):
     """An app whose failed processes are explained."""
+
+    _is_live = True
+    """What is shown happens now: a replay writes nothing."""
+    _foretold: frozenset[str] = frozenset()
+    """Post-mortem files that have been given the prediction, where there was one."""
+
+    def on_mount(self) -> None:
+        """See who fails."""
+        if self._is_live:
+            self.watch(self, "frame", self._keep_predictions, init=False)
 
     def action_post_mortem(self) -> None:
         """The story of the selected process's failure, else of the latest one."""
@@ -24,6 +37,28 @@ class PostMortems(Navigation):
         from .screens.postmortem import PostMortemScreen
 
         self.push_screen(PostMortemScreen(frame, process.key))
+
+    def _keep_predictions(self, frame: Frame | None) -> None:
+        """Put what was predicted of a process into its post-mortem; nothing is begun for it."""
+        for process in frame.fleet.processes if frame else ():
+            failure = process.probe.failure
+            if process.probe.state != "gone" or failure is None or failure.file is None:
+                continue
+            if failure.file not in self._foretold:
+                self._foretold |= {failure.file}
+                self._keep_prediction(process, Path(failure.file))
+
+    def _keep_prediction(self, process: Process, path: Path) -> None:
+        from ..core.oom_figures import failed_device
+        from ..predict.as_values import prediction_object
+        from ..sources.postmortem import add_prediction
+
+        failure = process.probe.failure
+        device = failed_device(process, failure) if failure else None
+        made = self._predict.known(process, device) if device else None
+        values = prediction_object(made)
+        if made is not None and made.comparison is not None and values is not None:
+            self.run_worker(partial(add_prediction, path, values), thread=True)
 
 
 def _failed(frame: Frame) -> Process | None:

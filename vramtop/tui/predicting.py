@@ -38,6 +38,12 @@ class Predicting:
             self._predictions = Predictions(self._notify)
         return self._predictions.of(process, torch_device, fleet)
 
+    def known(self, process: Process, torch_device: str) -> Prediction | None:
+        """What was made for the process so far; nothing is begun."""
+        if self._predictions is None:
+            return None
+        return self._predictions.known(process, torch_device)
+
     def close(self) -> None:
         """End what is being done."""
         if self._predictions is not None:

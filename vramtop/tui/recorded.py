@@ -69,6 +69,7 @@ class Recorded(Explorers):
             view = replace(view, period_s=source.period_s)
         super().__init__(view)
         self._replay = source if isinstance(source, Replay) else None
+        self._is_live = self._replay is None
         self._live: Feed | None = None
         self._recorder: Recorder | None = None
 

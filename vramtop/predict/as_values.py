@@ -1,4 +1,4 @@
-"""What a process should hold, as plain values: the key ``prediction`` of a process."""
+"""What a process should hold, as plain values: the key ``prediction`` of JSON and post-mortems."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..estimator.comparison import Comparison, Moment, Pair
 
 if TYPE_CHECKING:
-    from ..predict.predictions import Prediction
+    from .predictions import Prediction
 
 
 def prediction_object(prediction: Prediction | None) -> dict[str, Any] | None:
