@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +73,16 @@ def test_a_state_that_cannot_be_saved_harms_nothing(home):
     (home / "vramtop").write_text("a file where the folder should be")
     settings.save_state({"a": 1})
     assert json.dumps(settings.load_state()) == "{}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_a_config_in_another_users_closed_folder_is_none(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    asked = (
+        f"import os, sys; sys.path.insert(0, {str(Path.cwd())!r}); from vramtop import settings; "
+        "from pathlib import Path; os.setuid(65534); "
+        f"print(settings.load_config(Path({str(closed / 'config.toml')!r})).backend)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("auto\n", "")

@@ -58,7 +58,7 @@ def state_path() -> Path:
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read config.toml; a missing file gives the defaults.
+    """Read config.toml; a missing file gives the defaults, one in a closed folder is not ours.
 
     Raises:
         UsageError: the file cannot be read or says something that is not allowed.
@@ -69,6 +69,10 @@ def load_config(path: Path | None = None) -> Config:
             values = tomllib.loads(file.read(_CONFIG_MAX_BYTES).decode())
     except FileNotFoundError:
         return Config()
+    except PermissionError as error:
+        if not os.access(path.parent, os.X_OK):  # HOME is still another user's: sudo -E, setpriv
+            return Config()
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except RecursionError:
         raise UsageError(f"{path} cannot be read: it is nested too deeply") from None
     except (OSError, ValueError) as error:

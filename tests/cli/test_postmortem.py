@@ -62,6 +62,9 @@ def test_a_real_training_that_fails_is_told_of(run, tmp_path):
     assert "RuntimeError: [enforce fail" in shown
     assert f"written by the training itself: {path}" in shown
     assert "others:" not in done.stdout
+    pid = path.name.partition("-")[0]
+    assert f"written by the training itself: {path}" in words(run("postmortem", pid).stdout)
+    assert f"process 1{pid} has left no post-mortem" in run("postmortem", f"1{pid}").stderr
 
     report = json.loads(run("postmortem", path, "--json").stdout)
     assert report["failure"]["requested_bytes"] == 1 << 30
@@ -84,7 +87,7 @@ def test_a_real_training_that_fails_is_told_of(run, tmp_path):
 
 def test_where_there_is_none_it_says_how_they_come(run):
     done = run("postmortem")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "no training has left a post-mortem in" in done.stderr
     assert "vramtop run" in done.stderr
 

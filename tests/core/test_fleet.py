@@ -7,7 +7,7 @@ import pytest
 
 from vramtop.core.fleet import GONE_KEPT_S, MAX_DEVICE_POINTS, Fleet, reduce
 from vramtop.core.memory import CATEGORIES, Breakdown
-from vramtop.core.model import MigDevice, Probe, ProbeDevice, Snapshot
+from vramtop.core.model import DeviceUse, MigDevice, Probe, ProbeDevice, Snapshot
 from vramtop.sources.fake import snapshots
 
 KEY = (7, 1.0)
@@ -148,6 +148,17 @@ def test_a_reused_pid_is_another_process(make: Any) -> None:
         ((7, 1.0), "gone"),
         ((7, 100.5), "running"),
     ]
+
+
+def test_a_program_that_is_being_taken_down_is_shown_with_what_it_held(make: Any) -> None:
+    # Linux frees a process's memory before it closes its sockets and before it is a zombie.
+    before = replace(
+        make.process(at=100.0), host_rss_bytes=900, devices=(DeviceUse("host", 900, "H"),)
+    )
+    leaving = replace(before, host_rss_bytes=0, devices=(DeviceUse("host", 0, "H"),))
+    fleet = fleet_of(make.snapshot(100.0, before), make.snapshot(101.0, leaving))
+    (process,) = fleet.processes
+    assert (process.used_bytes, process.host_rss_bytes) == (900, 900)
 
 
 def test_a_dead_pid_that_is_still_listed_keeps_its_identity(make: Any) -> None:

@@ -334,6 +334,13 @@ def test_another_users_process():
 
 
 @needs_root
+def test_a_user_without_a_name():
+    with running("sleep", "60", ready=False, user=12345) as process:
+        # The shell takes a bare # for the begin of a comment.
+        assert "sudo -u '#12345' vramtop attach" in refusal(process.pid)
+
+
+@needs_root
 def test_roots_process_is_none_of_a_users():
     with plain() as process:
 

@@ -15,12 +15,12 @@ from ..core.model import PostMortem
 from ..core.oom_figures import figures
 from ..core.postmortem import FittingBatch
 from ..core.postmortem_story import Story, story
-from ..errors import EXIT_OK, FileUnreadable, UsageError, VramtopError
+from ..errors import EXIT_OK, FileUnreadable, VramtopError
 from .progress import ProgressLine
 
 NAME = "postmortem"
 HELP = "Why a training ran out of memory: the moment, what was held, what would have fit."
-EXAMPLE = "vramtop postmortem; vramtop postmortem FILE --json"
+EXAMPLE = "vramtop postmortem; vramtop postmortem 12345; vramtop postmortem FILE --json"
 
 _PIPE_WIDTH: Final = 100
 _LEAST_WIDTH: Final = 60
@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a post-mortem (*.postmortem.json); without one the newest, and a list of the others",
+        help="a post-mortem (*.postmortem.json), or the pid of a training that left one; without "
+        "it the newest, and a list of the others and where they are",
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
@@ -43,12 +44,11 @@ def run(args: argparse.Namespace) -> int:
     """Print the story.
 
     Raises:
-        FileUnreadable: the file is no post-mortem.
-        UsageError: no file is named and there is none.
+        FileUnreadable: the file is no post-mortem, or none is named and there is none.
     """
     from ..sources.postmortem import read
 
-    path, others = (args.file, []) if args.file is not None else _newest()
+    path, others = _newest() if args.file is None else (_named(args.file), [])
     found = read(path)
     told, batch = _tell(found)
     if args.json:
@@ -70,13 +70,26 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _named(file: Path) -> Path:
+    """The file itself, or the newest one of that pid."""
+    from ..sources.postmortem import stored
+
+    pid = str(file)
+    if not pid.isdigit() or file.exists():
+        return file
+    of_pid = [path for path in stored() if path.name.split("-")[:2][-1] == pid]
+    if not of_pid:
+        raise FileUnreadable(f"process {pid} has left no post-mortem; `vramtop postmortem` lists")
+    return of_pid[0]
+
+
 def _newest() -> tuple[Path, list[Path]]:
     from ..protocol.rendezvous import bind_directory
     from ..sources.postmortem import stored
 
     paths = stored()
     if not paths:
-        raise UsageError(
+        raise FileUnreadable(
             f"no training has left a post-mortem in {bind_directory()}; they are written for "
             "trainings under `vramtop run` or `vramtop attach`"
         )

@@ -99,9 +99,7 @@ def reduce(fleet: Fleet, snapshot: Snapshot) -> Fleet:
 
 def _identified(fleet: Fleet, snapshot: Snapshot) -> Snapshot:
     """Give processes that have just died what was known of them; their state says they are gone."""
-    if all(
-        process.started_at is not None and process.state != "gone" for process in snapshot.processes
-    ):
+    if not any(_is_ending(process) for process in snapshot.processes):
         return snapshot
     known = {process.pid: process for process in reversed(fleet.processes)}
     return replace(
@@ -112,10 +110,15 @@ def _identified(fleet: Fleet, snapshot: Snapshot) -> Snapshot:
     )
 
 
+def _is_ending(process: Process) -> bool:
+    """Whether it is known no more; a program without resident memory is just being taken down."""
+    return process.started_at is None or process.state == "gone" or process.host_rss_bytes == 0
+
+
 def _remembered(process: Process, before: Process | None) -> Process:
     if before is None or process.started_at not in {None, before.started_at}:
         return process
-    if process.started_at is not None and process.state != "gone":
+    if not _is_ending(process):
         return process
     probe = process.probe
     if probe.state == "gone" and before.probe.devices:  # with the driver's figure beside its own

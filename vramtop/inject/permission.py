@@ -24,7 +24,7 @@ def check_user(target: Target) -> None:
         try:
             owner = pwd.getpwuid(target.uid).pw_name
         except KeyError:
-            owner = f"#{target.uid}"
+            owner = f"'#{target.uid}'"  # quoted: the shell takes # for a comment
         raise AttachRefused(
             f"process {target.pid} belongs to {owner}; run as that user: "
             f"sudo -u {owner} vramtop attach {target.pid}"
