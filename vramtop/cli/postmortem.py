@@ -77,7 +77,7 @@ def _named(file: Path) -> Path:
     pid = str(file)
     if not pid.isdigit() or file.exists():
         return file
-    of_pid = [path for path in stored() if path.name.split("-")[:2][-1] == pid]
+    of_pid = [path for path in stored() if path.name.partition("-")[0] == pid]
     if not of_pid:
         raise FileUnreadable(f"process {pid} has left no post-mortem; `vramtop postmortem` lists")
     return of_pid[0]
