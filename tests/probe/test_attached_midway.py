@@ -156,6 +156,22 @@ sys.exit(child.exitcode)
     assert process.wait(30) == 0
 
 
+def test_no_lock_of_torch_is_taken_that_a_forked_worker_may_need(
+    attachable, attach, connect, runtime_dir
+):
+    # A worker of a DataLoader seeds CUDA, which takes this lock: forked while another thread
+    # holds it, it waits for ever.
+    process = attachable(
+        TRAINING + "import torch.cuda\ntorch.cuda._initialization_lock.acquire()\n"
+        "print('ready', flush=True)\nfor _ in range(400):\n    step(); time.sleep(0.01)\n"
+    )
+    assert attach(process)["error"] is None
+    viewer = connect(runtime_dir, process.pid)
+    while not (viewer.job and viewer.job["models"] and viewer.now()["step"]):
+        viewer.now()
+    assert process.wait(60) == 0
+
+
 def test_forks_wait_for_the_imports_of_the_entry():
     # The child imports what the other thread is just importing in its parent.
     code = f"""

@@ -46,7 +46,7 @@ Messages = Callable[[Optional[int]], list[dict[str, Any]]]
 
 _heard_by: OomWatch | None = None
 """Whom the allocator's observer tells: it cannot be taken out, so there is only one."""
-_is_queued = False
+_is_queued = _is_attached = False
 
 
 class _Pending:
@@ -100,8 +100,7 @@ class OomWatch:
             self._thread_hook = threading.excepthook = self._thread_ends
         if not _is_queued:
             _is_queued = True
-            # When CUDA is first used, and not before: to attach the observer would start it.
-            self._torch.cuda._lazy_call(_attach)
+            _queue(self._torch.cuda)
 
     def close(self) -> None:
         """Notice no more; the allocator's observer cannot be taken out and does nothing."""
@@ -347,8 +346,23 @@ class OomWatch:
             reserve.close()
 
 
+def _queue(cuda: Any) -> None:
+    """Have the observer attached when CUDA is first used: to attach it before would start CUDA.
+
+    As ``torch.cuda._lazy_call`` does it, but without its lock. After an attach this is no training
+    thread; a worker forked while it held the lock would wait for it for ever.
+    """
+    cuda._queued_calls.append((_attach, []))
+    if cuda.is_initialized():  # it may have been through with what is queued
+        _attach()
+
+
 def _attach() -> None:
     # Run by torch when CUDA has started: an exception would be the user's.
+    global _is_attached
+    if _is_attached:
+        return
+    _is_attached = True
     try:
         core = sys.modules["torch"]._C
         attach = getattr(core, "_cuda_attach_out_of_memory_observer", None)

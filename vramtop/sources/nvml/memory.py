@@ -45,12 +45,14 @@ def _version_2(nvml: Any, handle: Any) -> Any:
 
 
 def _without_reserve(answer: Any) -> DeviceMemory:
+    if answer.total == 0:  # it shares the host's; what is free of nothing may be below it
+        return replace(UNKNOWN_MEMORY, total_bytes=0)
     return DeviceMemory(natural(answer.total), natural(answer.used), natural(answer.free))
 
 
 def _with_reserve(answer: Any) -> DeviceMemory:
-    reserved = natural(answer.reserved)
-    return replace(_without_reserve(answer), driver_reserved_bytes=reserved)
+    memory = _without_reserve(answer)
+    return replace(memory, driver_reserved_bytes=natural(answer.reserved))
 
 
 def host_memory() -> DeviceMemory:
