@@ -37,9 +37,9 @@ class Debugger(Protocol):
 
     name: Literal["gdb", "lldb"]
     stopping: re.Pattern[str]
-    """The line that it prints just before it stops the process."""
+    """The line that it prints just before it stops the process; a group 1 is its own time."""
     running: re.Pattern[str]
-    """The line that it prints when it has let it go."""
+    """The line that it prints when it has let it go; likewise."""
     queued: re.Pattern[str]
     """The line with what Py_AddPendingCall has returned, as the group 1."""
 
@@ -144,7 +144,7 @@ class _Run(threading.Thread):
                     *lines, rest = (rest + data).split(b"\n")
                     now = time.monotonic()
                     for line in lines:
-                        self.printed.append(_Printed(now, line.decode(errors="replace")))
+                        self.printed.append(_Printed(time.time(), line.decode(errors="replace")))
                         if self.debugger.stopping.search(self.printed[-1].text):
                             limit = now + STOP_LIMIT_S
                 if time.monotonic() > limit:
@@ -163,8 +163,11 @@ class _Run(threading.Thread):
             self._process.wait(_LET_GO_S)
 
     def at(self, pattern: re.Pattern[str]) -> float | None:
-        """When it printed such a line."""
-        return next((line.at for line in self.printed if pattern.search(line.text)), None)
+        """When it printed such a line, by its own clock if it says so."""
+        for line in self.printed:
+            if found := pattern.search(line.text):
+                return float(found[1]) if pattern.groups and found[1] else line.at
+        return None
 
     def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         """The first such line."""
@@ -193,7 +196,7 @@ def _pause_s(run: _Run, target: Target) -> float:
     queued = run.find(run.debugger.queued)
     stopped, running = run.at(run.debugger.stopping), run.at(run.debugger.running)
     if queued is not None and queued[1] == "0" and stopped is not None:
-        return (running or run.printed[-1].at) - stopped
+        return max((running or run.printed[-1].at) - stopped, 0.0)
     if not target.is_alive():
         raise AttachFailed(f"process {pid} has ended during the attach; {name}: {run.said()}")
     if target.tracer:

@@ -17,8 +17,8 @@ class Gdb:
     """Called with addresses only: it reads no symbols, loads nothing, and so holds it shortly."""
 
     name: Literal["gdb", "lldb"] = "gdb"
-    stopping = re.compile(r"^vramtop: stopping$")
-    running = re.compile(r"^vramtop: running$")
+    stopping = re.compile(r"^vramtop: stopping ?([\d.]*)$")
+    running = re.compile(r"^vramtop: running ?([\d.]*)$")
     queued = re.compile(r"^vramtop: queued (-?\d+)$")
 
     def command(self, pid: int) -> list[str]:
@@ -52,14 +52,19 @@ class Gdb:
                 # SIGTRAP stay gdb's: with the first it is told to let go.
                 "handle all nostop noprint pass",
                 "handle SIGSEGV SIGBUS SIGILL SIGFPE SIGABRT stop",
-                "echo vramtop: stopping\\n",
+                _say("stopping"),
                 f"attach {target.pid}",
                 f"set $page = {call.format(address[MAP_PAGE], page)}",
                 f"restore {LINE_FILE} binary $page",
                 f"set $queued = {queue}({address[RUN_STRING]}, $page)",
                 "detach",
-                "echo vramtop: running\\n",
+                _say("running"),
                 'printf "vramtop: queued %d\\n", $queued',
                 "",
             )
         )
+
+
+def _say(what: str) -> str:
+    """With the time by its own clock: on a busy machine it is read later than it was said."""
+    return f"shell echo vramtop: {what} $(date +%s.%N)"
