@@ -15,7 +15,7 @@ test:
 fuzz:  ## hostile input to all that reads any; FUZZ_SECONDS (60) a fuzzer
 	$(BIN)/python -m tests.fuzz
 
-bench:  ## every benchmark prints its table and its machine; half an hour on an idle machine
+bench:  ## every benchmark prints its table and its machine; an hour on an idle machine
 	$(BIN)/python -m tests.bench
 
 screenshots:  ## from a real demo run; needs rsvg-convert (Debian: librsvg2-bin)
