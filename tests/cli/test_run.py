@@ -48,6 +48,17 @@ def test_not_found(program):
     assert program in one_line(done)
 
 
+@pytest.mark.parametrize("name", ["train.py", "./train.py"])
+def test_a_script_without_its_python_is_asked_about(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean" not in one_line(run("train.py"))
+    (tmp_path / "train.py").touch()
+    done = run(name, "--name", "a b")
+    assert done.returncode in {126, 127}
+    hint = f"; did you mean: vramtop run -- python {name} --name 'a b'"
+    assert one_line(done).endswith(hint)
+
+
 def test_not_executable(file):
     path = file("#!/bin/sh\n", 0o644)
     done = run(path)

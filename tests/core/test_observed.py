@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from vramtop.core.fleet import Fleet, reduce
-from vramtop.core.memory import Breakdown, Detail, Peak
-from vramtop.core.model import ModelInfo, ProbeDevice, Process
+from vramtop.core.memory import Breakdown, Detail, Peak, Phase
+from vramtop.core.model import ModelInfo, OptimizerInfo, ProbeDevice, Process
 from vramtop.core.observed import MAX_OBSERVED, batch_and_sequence
 
 KEY = (7, 1.0)
@@ -46,6 +46,19 @@ def test_the_largest_peak_of_each_batch_and_sequence_is_kept_smallest_first(make
         trained(make, 5, 900, (8, 256)),
     ]
     assert seen(make, *processes) == [(4, 128, 300), (8, 128, 550), (8, 256, 900)]
+
+
+def test_an_evaluation_says_nothing_of_a_training_and_all_of_an_inference(make: Any) -> None:
+    process = trained(make, 1, 500, (8, 128))
+    (part,) = process.probe.devices
+    assert part.detail is not None
+    phases = (Phase("evaluation", 0, 0, 500), Phase("other", 0, 0, 10))
+    part = replace(part, detail=replace(part.detail, phases=phases))
+    infers = replace(process, probe=replace(process.probe, devices=(part,)))
+    optimizers = (OptimizerInfo("AdamW", 1, {}),)
+    trains = replace(infers, probe=replace(infers.probe, optimizers=optimizers))
+    assert seen(make, infers) == [(8, 128, 500)]
+    assert seen(make, trains) == []
 
 
 def test_without_shapes_of_the_step_those_of_the_last_forward_count_once(make: Any) -> None:

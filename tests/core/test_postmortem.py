@@ -292,13 +292,14 @@ def test_the_story_has_what_was_held_then_and_at_the_peak_beside_what_was_predic
         fleet,
         fleet.snapshot.processes[0],
         traceback="one\n    ^^^^\n" * 30 + "torch.OutOfMemoryError: no\n",
-        predicted={"parameter": 4 * GIB, "activation": GIB},
+        predicted={"parameter": 4 * GIB, "activation": GIB, "total": 6 * GIB},
         predicted_text="so much",
     )
     rows = {row.category: row.texts for row in found.rows}
     assert rows["parameter"] == ("parameters", "4.00 GiB", "4.00 GiB", "4.00 GiB")
     assert rows["activation"] == ("activations", "–", "2.00 GiB", "1.00 GiB")
-    assert rows["total"] == ("tensors in all", "16.0 GiB", "18.0 GiB", "5.00 GiB")
+    assert rows["total"] == ("tensors in all", "16.0 GiB", "18.0 GiB", "6.00 GiB")
+    assert rows["gradient"][3] == "–", "of which nothing is predicted"
     facts = dict(found.facts)
     assert facts["peak"] == "18.0 GiB in backward of layers.2, in step 811, the last sampled"
     assert facts["predicted"] == "so much"

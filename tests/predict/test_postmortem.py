@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from vramtop.core.model import ModelInfo, Probe, Process
+from vramtop.core.observed import ObservedPeak
 from vramtop.core.oom_figures import Figures
 from vramtop.core.postmortem import FittingBatch
 from vramtop.errors import UsageError
 from vramtop.estimator.expected import Expected
-from vramtop.predict.postmortem import judged
+from vramtop.predict.postmortem import judged, written
 
 GIB = 1 << 30
 
@@ -26,12 +27,13 @@ class Line:
 @dataclass
 class Expecting:
     uncertainty: float = 0.0
+    source: str = "trace"
     workload: None = None
     predictor: Line = Line()  # noqa: RUF009
 
     def at(self, batch):
         return Expected(
-            source="trace",
+            source=self.source,
             told="GPT2 rebuilt",
             batch=batch,
             sequence=128,
@@ -123,3 +125,52 @@ def test_a_batch_that_is_not_known():
     model = ModelInfo("GPT2", 1, 1, {})
     with pytest.raises(UsageError, match="not known"):
         judged(Expecting(), Process(1, 1.0, probe=Probe("gone", models=(model,))), held(1, 1))
+
+
+def ran(batch, peak=19 * GIB, sequence=128):
+    return ObservedPeak(batch, sequence, peak, 5)
+
+
+def advised(*observed, at=None, **more):
+    return judged(Expecting(**more), trained(), at or held(20 * GIB, 0), observed).batch
+
+
+def test_no_smaller_batch_than_one_that_was_seen_to_run():
+    # With this doubt 18.18 GiB: the prediction says 6.
+    assert advised(ran(4), ran(5), uncertainty=0.1).source == "trace"
+    assert advised(ran(4), ran(7), uncertainty=0.1) == FittingBatch(7, 8, "seen")
+    on_the_host = held(20 * GIB, 0, device="cpu")
+    assert advised(ran(7), at=on_the_host) == FittingBatch(7, 8, "seen", is_sure=False)
+
+
+def test_what_ran_says_so_where_the_prediction_has_no_batch():
+    assert advised(ran(2, peak=4 * GIB), at=held(6 * GIB, 0)) == FittingBatch(2, 8, "seen")
+
+
+def test_what_ran_with_other_lengths_or_more_room_or_failed_is_no_floor():
+    for other in (ran(7, sequence=64), ran(8), ran(9), ran(7, peak=20 * GIB)):
+        assert advised(other, uncertainty=0.1).batch == 6, other
+
+
+def test_of_a_line_only_what_lasts_and_the_total_are_known():
+    whole = judged(Expecting(), trained(), held(20 * GIB, 0)).predicted
+    assert whole == {"parameter": 4 * GIB, "activation": 16 * GIB, "total": 20 * GIB}
+    line = judged(Expecting(source="fitted"), trained(), held(20 * GIB, 0)).predicted
+    assert line == {"parameter": 4 * GIB, "total": 20 * GIB}
+
+
+@pytest.mark.parametrize(
+    ("source", "known"),
+    [("trace", {"parameter": 4, "gradient": 1, "activation": 7}), ("fitted", {"parameter": 4})],
+)
+def test_so_it_is_of_what_a_viewer_had_predicted(source, known):
+    sizes = {"parameter": 4, "gradient": 1, "activation": 7, "cached": 9}
+    categories = {name: {"predicted_bytes": size} for name, size in sizes.items()}
+    peak = {"name": "peak", "total": {"predicted_bytes": 12}, "categories": categories}
+    assert written({"source": source, "moments": [peak]}) == {**known, "total": 12}
+
+
+@pytest.mark.parametrize("peak", [{}, {"total": {"predicted_bytes": None}, "categories": []}])
+def test_a_viewer_that_had_predicted_nothing(peak):
+    assert written({"moments": [{"name": "peak", **peak}]}) is None
+    assert written(None) is None

@@ -143,6 +143,41 @@ def test_a_step_of_another_length_is_not_held_against_it(asked, service, trainin
     assert made.problem == "the last sampled step had 300 tokens a sample, the prediction 1024"
 
 
+def inferring(process, name, **more):
+    """The process after a step that was nothing but an evaluation or a generation."""
+    (part,) = process.probe.devices
+    phases = (dataclasses.replace(part.detail.phases[0], name=name),)
+    part = dataclasses.replace(part, detail=dataclasses.replace(part.detail, phases=phases))
+    probe = dataclasses.replace(process.probe, devices=(part,), **more)
+    return dataclasses.replace(process, probe=probe)
+
+
+@pytest.mark.parametrize("name", ["evaluation", "generation"])
+@pytest.mark.parametrize("source", ["trace", "fitted"])
+def test_an_evaluation_is_not_held_against_a_training_step(asked, service, training, name, source):
+    fleet, process = training
+    line = {"source": "fitted", "phases": ()} if source == "fitted" else {}
+    answer = Expecting(of_detail(process.probe.devices[0].detail, **line))
+    asked.answer = lambda *_: answer
+    until(service, process, fleet, lambda made: made.comparison)
+    made = service.of(inferring(process, name), "cuda:0", fleet)
+    assert (made.expecting, made.comparison) == (answer, None)
+    a = {"evaluation": "an evaluation", "generation": "a generation"}[name]
+    assert made.problem == (f"the last recorded step is {a}; the prediction is of a training step")
+    assert service.of(process, "cuda:0", fleet).comparison, "the next training step"
+
+
+def test_a_process_that_only_infers_is_held_against_what_it_was_seen_to_need(
+    asked, service, training
+):
+    fleet, process = training
+    process = inferring(process, "evaluation", optimizers=())
+    asked.answer = lambda *_: Expecting(
+        of_detail(process.probe.devices[0].detail, source="fitted", phases=())
+    )
+    assert not until(service, process, fleet, lambda made: made.comparison).problem
+
+
 def test_a_failure_is_a_sentence_until_the_question_changes(asked, service, training):
     fleet, process = training
 

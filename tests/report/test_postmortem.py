@@ -22,7 +22,7 @@ TRACEBACK = (
     "torch.OutOfMemoryError: CUDA out of memory.\n"
 )
 BATCH = FittingBatch(7, 8, "trace")
-PREDICTED = {"parameter": 1 << 30, "activation": 3 << 30}
+PREDICTED = {"parameter": 1 << 30, "activation": 3 << 30, "total": 4 << 30}
 
 
 def told(found, **more):

@@ -23,6 +23,20 @@ async def test_a_job_is_one_row_and_the_panes_show_its_fullest_rank(shown, size,
         assert not RANKS & set(screen.pids())
 
 
+async def test_which_process_has_no_probe_is_said_before_the_rank_which_stands_elsewhere_too(shown):
+    async with shown("fleet", size=(120, 40)) as screen:
+        assert "no probe" in screen.line_with(" 5001 ")
+        assert " RANK " not in screen.line_with("PID")
+        await screen.press("f")
+        assert "  r3 python -u pretrain.py" in screen.line_with(" 5030 ")
+    async with shown("fleet", size=(160, 50)) as screen:
+        assert "r3/8" not in screen.text
+        await screen.press("f")
+        row = screen.line_with(" 5030 ")
+        assert "r3/8" in row
+        assert "streaming" in row
+
+
 async def test_a_key_lists_the_ranks_and_folds_them_again(shown):
     async with shown("fleet") as screen:
         folded = screen.pids()

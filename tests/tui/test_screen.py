@@ -64,7 +64,7 @@ async def test_a_process_without_a_probe_is_told_how_to_get_one(shown):
     async with shown(select_pid=4102) as screen:
         assert screen.selected() == 4102
         assert "vramtop run -- …" in screen.words
-        assert "vramtop.watch(model," in screen.words
+        assert "press a to put one in" in screen.words
 
 
 async def test_a_process_without_a_probe_still_has_its_devices_line(shown):

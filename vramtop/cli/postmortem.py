@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..core.fleet import Fleet, reduce
 from ..core.model import PostMortem
@@ -117,7 +117,7 @@ def _listed(paths: list[Path]) -> list[str]:
 
 def _tell(found: PostMortem) -> tuple[Story, FittingBatch | None]:
     """The story with a prediction, which takes seconds the first time."""
-    from ..predict.postmortem import foreseen
+    from ..predict.postmortem import foreseen, written
 
     fleet = reduce(Fleet(), found.snapshot)
     process = fleet.snapshot.processes[0]
@@ -127,9 +127,9 @@ def _tell(found: PostMortem) -> tuple[Story, FittingBatch | None]:
     try:
         at = figures(fleet, process, found.failure)
         made = foreseen(fleet, process, at, shown if shown.shown else None)
-        predicted, text, batch = made.expected.peak, made.text, made.batch
+        predicted, text, batch = made.predicted, made.text, made.batch
     except VramtopError as error:
-        predicted, text = _written(found.prediction), ""
+        predicted, text = written(found.prediction), ""
         if predicted is None:
             text = f"not known: {error}"
     finally:
@@ -144,18 +144,3 @@ def _tell(found: PostMortem) -> tuple[Story, FittingBatch | None]:
     )
     assert told is not None  # what is read has a failure
     return told, batch
-
-
-def _written(prediction: dict[str, Any] | None) -> dict[str, int] | None:
-    """Bytes by category at the peak, from what the viewer that wrote the file had predicted."""
-    moments = (prediction or {}).get("moments")
-    for moment in moments if isinstance(moments, list) else []:
-        if isinstance(moment, dict) and moment.get("name") == "peak":
-            categories = moment.get("categories")
-            pairs = categories.items() if isinstance(categories, dict) else ()
-            return {
-                str(name): pair["predicted_bytes"]
-                for name, pair in pairs
-                if isinstance(pair, dict) and isinstance(pair.get("predicted_bytes"), int)
-            }
-    return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 import shutil
 import sys
+from pathlib import Path
 
 from ..errors import UsageError
 from ..inject import launcher
@@ -45,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         launcher.execute(command)
     except OSError as error:
         code, reason = _explain(command[0], error)
+        if command[0].endswith(".py") and Path(command[0]).is_file():
+            reason += f"; did you mean: vramtop run -- {shlex.join(['python', *command])}"
         print(f"vramtop run: {command[0]}: {reason}", file=sys.stderr)
         return code
 

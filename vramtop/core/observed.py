@@ -7,6 +7,7 @@ from typing import Final
 
 from .memory import Detail
 from .model import ModelInfo, Process
+from .phases import inference_of
 
 MAX_OBSERVED: Final = 64
 _TOKENS: Final = ("input_ids", "inputs_embeds", "decoder_input_ids")
@@ -47,9 +48,11 @@ def observe(
     """With the peak of one more step sampled in detail, smallest batch first.
 
     Of more than ``MAX_OBSERVED`` the one of the earliest step is dropped, yet never the smallest
-    nor the largest, between which the others lie.
+    nor the largest, between which the others lie. What a training needs its evaluations do not say.
     """
     if detail is None or detail.peak is None or not process.probe.models:
+        return known
+    if process.probe.optimizers and inference_of(detail):
         return known
     if not detail.batch_shapes and any(peak.step == detail.step for peak in known):
         return known  # the last forward's shapes may be of a later step than this one

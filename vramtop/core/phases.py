@@ -12,6 +12,7 @@ from .units import NONE_SHOWN, format_bytes, format_delta
 PHASE_LABELS: Final = {"step": "optimizer step", "other": "between phases"}
 """Phases that are called something else on the screen than in a message."""
 STAGE_SEPARATOR: Final = " / "
+_TRAINING: Final = frozenset({"forward", "backward", "step"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,14 @@ def phase_label(name: str, count: int = 1) -> str:
     """What a phase is called on the screen."""
     label = PHASE_LABELS.get(name, name)
     return f"{label} ×{count}" if count > 1 else label
+
+
+def inference_of(detail: Detail) -> str | None:
+    """What a step was in which nothing was trained: evaluation or generation; else None."""
+    names = {phase.name for phase in detail.phases}
+    if names & _TRAINING:
+        return None
+    return next((name for name in ("evaluation", "generation") if name in names), None)
 
 
 def phase_rows(detail: Detail) -> list[PhaseRow]:

@@ -15,7 +15,7 @@ from .segments import free_pages_bytes, new_memory_bytes
 from .units import format_bytes
 
 RemedyKind = Literal["expandable", "batch", "others", "allowed", "limit", "host", "category"]
-BatchSource = Literal["trace", "closed-form", "fitted"]
+BatchSource = Literal["trace", "closed-form", "fitted", "seen"]
 
 _WAIT_S: Final = 5.0
 """A program that goes on after a failed allocation has done so by then."""
@@ -23,6 +23,7 @@ _HOW: Final = {
     "trace": "traced",
     "closed-form": "by formula",
     "fitted": "by a straight line through the peaks seen",
+    "seen": "it was seen to run",
 }
 
 

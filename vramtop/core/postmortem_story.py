@@ -12,7 +12,7 @@ from .failure import Failure
 from .fleet import Fleet
 from .forecast import CAUSES, forecast
 from .history import History
-from .memory import CATEGORIES, TENSOR_CATEGORIES, Breakdown, SegmentMap
+from .memory import CATEGORIES, Breakdown, SegmentMap
 from .model import ProbeDevice, Process
 from .oom_figures import Figures, figures
 from .phases import peak_sentence
@@ -110,7 +110,8 @@ def story(
         fleet: with the process's history, and the others on its device.
         process: as last seen.
         traceback: of the exception that nobody caught.
-        predicted: bytes by category at the peak of the step that failed.
+        predicted: bytes at the peak of the step that failed: ``total``, and by category what is
+            known.
         predicted_text: from what, and how surely; or why nothing is predicted.
         batch: the largest batch that should have fitted.
     """
@@ -188,15 +189,12 @@ def _rows(part: ProbeDevice | None, predicted: Mapping[str, int] | None) -> Iter
         if any(sizes) or expected:
             label = category_label(category, part.device)
             yield StoryRow(category, label, sizes[0], sizes[1], expected)
-    total = None
-    if predicted is not None:
-        total = sum(predicted.get(category, 0) for category in TENSOR_CATEGORIES)
     yield StoryRow(
         "total",
         "tensors in all",
         last.tensor_bytes if last else None,
         peak.tensor_bytes if peak else None,
-        total,
+        predicted.get("total") if predicted else None,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..core.breakdowns import detail_of, probe_device_of
 from ..core.fleet import Fleet
+from ..core.memory import TENSOR_CATEGORIES
 from ..core.model import ModelInfo, Process
-from ..core.observed import batch_and_sequence
+from ..core.observed import ObservedPeak, batch_and_sequence
 from ..core.oom_figures import Figures
 from ..core.postmortem import FittingBatch
 from ..core.units import format_bytes
@@ -27,6 +29,8 @@ _OF_TENSORS: Final = 0.65
 """Of what is left on the host, the part that tensors may take: of the largest batches that did fit
 they took 0.74 of 300 MiB of address space and 0.76 of 600 (GPT-2, glibc 2.36, 2026-11-21)."""
 _WATCH: Final = "that is done while vramtop watches"
+_KNOWN_OF_FITTED: Final = ("parameter", "optimizer_state")
+"""At the peak: whether the gradients are there too depends on its phase, which no line tells."""
 _NEARBY: Final = 2
 """So far around the batch that the totals say it is looked whether the allocator, giving back what
 it has cached, gets by."""
@@ -41,6 +45,12 @@ class Foreseen:
     """None where the figures do not support one."""
     exceeds: bool = False
     """The process held more than any doubt about the prediction explains."""
+
+    @property
+    def predicted(self) -> dict[str, int]:
+        """Bytes at the peak: ``total``, and each category of which anything is known."""
+        made = self.expected
+        return _told_of(made.source, made.peak, made.peak_bytes)
 
     @property
     def text(self) -> str:
@@ -83,25 +93,61 @@ def foreseen(
             raise
         why = str(error).partition(";")[0]
         raise UsageError(f"{why}; and no step was sampled in detail: {_WATCH}") from None
-    return judged(expecting, as_failed, at)
+    return judged(expecting, as_failed, at, observed)
 
 
-def judged(expecting: Expecting, process: Process, at: Figures) -> Foreseen:
+def written(prediction: Mapping[str, Any] | None) -> dict[str, int] | None:
+    """As ``Foreseen.predicted``, of what the viewer that wrote the file had predicted."""
+    moments = (prediction or {}).get("moments")
+    for moment in moments if isinstance(moments, list) else []:
+        if isinstance(moment, dict) and moment.get("name") == "peak":
+            categories = moment.get("categories")
+            pairs = dict(categories) if isinstance(categories, dict) else {}
+            sizes = {
+                str(name): pair["predicted_bytes"]
+                for name, pair in {**pairs, "total": moment.get("total")}.items()
+                if isinstance(pair, dict) and isinstance(pair.get("predicted_bytes"), int)
+            }
+            total = sizes.get("total")
+            tensors: dict[str, int] = {
+                name: sizes[name] for name in TENSOR_CATEGORIES if name in sizes
+            }
+            if total is not None:
+                return _told_of((prediction or {}).get("source"), tensors, total)
+    return None
+
+
+def judged(
+    expecting: Expecting, process: Process, at: Figures, observed: Sequence[ObservedPeak] = ()
+) -> Foreseen:
     """The prediction at the batch that failed, and the largest one that fits.
+
+    Args:
+        expecting: for any batch size.
+        process: with the shapes of the forward that failed.
+        at: the figures of that moment.
+        observed: what the process was seen to train with: no smaller batch is named.
 
     Raises:
         UsageError: the batch is not known, or what is predicted is too doubtful.
     """
-    batch = batch_and_sequence(_model(process), None)[0]
+    batch, sequence = batch_and_sequence(_model(process), None)
     if batch is None:
         raise UsageError("the batch that failed is not known")
     expected = expecting.at(batch)
     if expected.uncertainty > _TELLS_LITTLE:
         raise UsageError(f"{expected.told}, which tells little of it")
-    return _judged(expecting, expected, batch, at)
+    seen = [one for one in observed if one.batch < batch and one.sequence == sequence]
+    return _judged(expecting, expected, batch, at, seen)
 
 
-def _judged(expecting: Expecting, expected: Expected, batch: int, at: Figures) -> Foreseen:
+def _judged(
+    expecting: Expecting,
+    expected: Expected,
+    batch: int,
+    at: Figures,
+    seen: Sequence[ObservedPeak],
+) -> Foreseen:
     capacity, asked = at.capacity_bytes, at.requested_bytes
     if capacity is None or asked is None or at.in_use_bytes is None:
         return Foreseen(expected, None)
@@ -119,6 +165,11 @@ def _judged(expecting: Expecting, expected: Expected, batch: int, at: Figures) -
     else:  # what would surely fit; where the truth is above the prediction, more surely so
         usable = int(capacity / max(most, needed / total))
     largest = _largest(expecting, batch - 1, usable)
+    # Of what has run, what would do so beside what is there now.
+    room = capacity - max(total - expected.peak_bytes, 0)
+    ran = max((one.batch for one in seen if one.peak_bytes <= room), default=0)
+    if ran > largest:
+        return Foreseen(expected, FittingBatch(ran, batch, "seen", not at.on_cpu))
     if not largest:
         return Foreseen(expected, None)
     return Foreseen(expected, FittingBatch(largest, batch, expected.source, not at.on_cpu))
@@ -132,6 +183,13 @@ def _largest(expecting: Expecting, most: int, usable_bytes: int) -> int:
             if predictor.within(batch, usable_bytes) is not None:
                 return batch
     return largest
+
+
+def _told_of(source: object, peak: Mapping[str, int], total_bytes: int) -> dict[str, int]:
+    known = peak
+    if source == "fitted":
+        known = {name: peak[name] for name in _KNOWN_OF_FITTED if name in peak}
+    return {**known, "total": total_bytes}
 
 
 def _with_failed_shapes(process: Process) -> Process:

@@ -12,6 +12,7 @@ from ..core.breakdowns import breakdown_of, detail_of, torch_devices
 from ..core.fleet import Fleet, ProcessKey
 from ..core.model import Device, Process
 from ..core.observed import ObservedPeak, batch_and_sequence
+from ..core.phases import inference_of
 from ..errors import VramtopError
 from ..estimator.comparison import Comparison, compare
 from ..estimator.expected import Expected, Expecting
@@ -27,6 +28,7 @@ _KEPT: Final = 16
 """Processes whose last prediction is remembered."""
 _REST: Final = 3.0
 """How many times as long as an answer took nothing else is asked of its process."""
+_A: Final = {"evaluation": "an evaluation", "generation": "a generation"}
 AT_ONCE_S: Final = 20.0
 """How long a prediction may take where somebody waits for nothing else."""
 
@@ -148,11 +150,23 @@ def _beside(
             expected = place.expected = expecting.at(batch)
         except VramtopError as error:
             return Prediction(expecting, progress=progress, problem=str(error))
+    detail = detail_of(process, torch_device)
+    inference = inference_of(detail) if detail else None
+    if inference and _is_of_training(expected, process):
+        other = f"the last recorded step is {_A[inference]}; the prediction is of a training step"
+        return Prediction(expecting, progress=progress, problem=other)
     predicted = expected.sequence
     if expected.source != "fitted" and None not in (sequence, predicted) and sequence != predicted:
         other = f"the last sampled step had {sequence} tokens a sample, the prediction {predicted}"
         return Prediction(expecting, progress=progress, problem=other)
     return Prediction(expecting, compare(process, torch_device, expected), progress)
+
+
+def _is_of_training(expected: Expected, process: Process) -> bool:
+    """A line through peaks has no phases; where there is an optimizer they were a training's."""
+    if expected.source == "fitted":
+        return bool(process.probe.optimizers)
+    return any(phase.name == "backward" for phase in expected.phases)
 
 
 def _batch_and_sequence(process: Process, torch_device: str) -> tuple[int | None, int | None]:

@@ -88,7 +88,7 @@ class PostMortemScreen(OverlayScreen):
         if isinstance(made, VramtopError):
             text = f"not known: {made}"
         elif made is not None:
-            predicted, text, batch = made.expected.peak, made.text, made.batch
+            predicted, text, batch = made.predicted, made.text, made.batch
         else:
             text = self._progress(frame, process)
         return story(
@@ -145,12 +145,13 @@ class PostMortemScreen(OverlayScreen):
             return
         self._judged = expecting
         at = figures(frame.fleet, process, failure)
+        observed = frame.fleet.observed.get((process.key, device), ())
 
         def work() -> None:
             from ...predict.postmortem import judged
 
             try:
-                result: Foreseen | VramtopError = judged(expecting, process, at)
+                result: Foreseen | VramtopError = judged(expecting, process, at, observed)
             except VramtopError as error:
                 result = error
             self.app.call_from_thread(self._was_judged, result)
