@@ -161,6 +161,29 @@ def test_a_program_that_is_being_taken_down_is_shown_with_what_it_held(make: Any
     assert (process.used_bytes, process.host_rss_bytes) == (900, 900)
 
 
+def test_a_dying_training_keeps_its_name_and_the_drivers_figures(make: Any) -> None:
+    # Its probe is still heard when the host can say nothing more of it.
+    before = make.process(at=100.0, command="python3 -u ddp.py")
+    whole = before.probe.devices[0].breakdown.process_bytes
+    assert whole
+    part = replace(before.probe.devices[0], breakdown=make.breakdown(5, None))
+    dying = replace(
+        before,
+        state="gone",
+        command="[python3]",
+        devices=(),
+        host_rss_bytes=None,
+        probe=replace(before.probe, at=101.0, devices=(part,)),
+    )
+    dead = replace(dying, probe=replace(dying.probe, state="gone"))
+    seen = [(100.0, before), (101.0, dying), (102.0, dead)]
+    fleet = fleet_of(*(make.snapshot(at, process) for at, process in seen))
+    (process,) = fleet.processes
+    assert (process.state, process.command) == ("gone", "python3 -u ddp.py")
+    assert process.devices == before.devices
+    assert process.probe.devices[0].breakdown.process_bytes == whole
+
+
 def test_a_dead_pid_that_is_still_listed_keeps_its_identity(make: Any) -> None:
     dead = make.process(at=100.0, state="gone", started_at=None, user=None, command=None)
     dead = replace(dead, state="gone")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from tests.inject.conftest import (  # noqa: F401  fixtures
     tiny_training,
 )
 from tests.sources.test_probes import DETAIL, HELLO, SAMPLE, directory  # noqa: F401  fixtures
-from vramtop.core.model import Device, DeviceMemory, DeviceUse, Host, Process, Snapshot
+from vramtop.core.fleet import Fleet, reduce
+from vramtop.core.model import Device, DeviceMemory, DeviceUse, Host, Probe, Process, Snapshot
+from vramtop.core.postmortem_story import story
 from vramtop.protocol.postmortem import SUFFIX
 from vramtop.sources import kernel, postmortem
 from vramtop.sources.collector import Collector
@@ -231,7 +234,8 @@ def test_what_the_process_wrote_gets_the_machine(probe, directory):  # noqa: F81
     now(clients, process.pid, lambda found: found.failure)
     device = Device(0, "host", "host RAM", "host", DeviceMemory(9, 8, 1))
     row = Process(process.pid, 1.0, user="me", devices=(DeviceUse("host", 5, "H"),))
-    clients.lost.machine = Snapshot(1.0, Host("node1", 9, 8), (device,), (row,))
+    row = replace(row, probe=Probe(state="streaming"))
+    clients.lost.see(Snapshot(1.0, Host("node1", 9, 8), (device,), (row,)))
     do(process, "sys.exit()")
     found = now(clients, process.pid, lambda found: found.state == "gone")
     assert (found.ended, found.failure.requested_bytes) == ("exit", 77)
@@ -253,6 +257,118 @@ def test_the_kernels_killer_is_named_where_it_has_struck(probe, directory, monke
     found = now(clients, process.pid, lambda found: found.failure)
     struck = "the kernel's OOM killer has struck meanwhile (oom_kill 3 → 4)"
     assert found.failure.message.startswith(struck) or struck in found.failure.message
+
+
+STARTING = {"type": "sample", "at": 1.0, "step": None, "devices": [], "detail": "pending"}
+"""What a probe says before the first step."""
+
+
+def test_killed_before_its_first_step(probe, directory):  # noqa: F811
+    process = probe(HELLO, STARTING)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.at)
+    row = Process(process.pid, 1.0, host_rss_bytes=3 << 30, probe=Probe(state="waiting"))
+    clients.lost.see(Snapshot(1.0, Host("node1", 9 << 30, 8), (), (row,)))
+    process.kill()  # not waited for: its end can be seen
+    found = now(clients, process.pid, lambda found: found.failure)
+    assert (found.failure.step, found.failure.message) == (None, "SIGKILL ended it")
+    read = postmortem.read(files(directory)[0])
+    assert read.process.host_rss_bytes == 3 << 30
+    assert read.process.probe.devices == ()
+    told = story(reduce(Fleet(), read.snapshot), read.process)
+    assert told.sentence == "gone before the first step; SIGKILL ended it"
+    assert told.facts[0] == ("this process", "3.00 GiB of the host's RAM, as last seen")
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "exit", "unknown"])
+def test_an_end_before_the_first_step_that_may_be_in_order(probe, directory, ending):  # noqa: F811
+    process = probe(HELLO, STARTING)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.at)
+    if ending == "SIGTERM":
+        process.terminate()
+    elif ending == "exit":
+        do(process, "os._exit(3)")
+    else:
+        process.kill()
+        process.wait()  # only who waits is told
+    now(clients, process.pid, lambda found: found.state == "gone")
+    deadline = time.monotonic() + 10
+    while clients.lost._waiting:
+        assert time.monotonic() < deadline
+        clients.read()
+    found = clients.read()[0][process.pid]
+    assert (found.ended, found.failure, files(directory)) == ("lost", None, [])
+
+
+def test_killed_before_its_first_step_by_the_kernel(probe, directory, monkeypatch):  # noqa: F811
+    process = probe(HELLO, STARTING)
+    clients = ProbeClients(1)
+    monkeypatch.setattr(kernel, "oom_kills", lambda: 3)
+    now(clients, process.pid, lambda found: found.at)
+    monkeypatch.setattr(kernel, "oom_kills", lambda: 4)
+    process.kill()
+    process.wait()
+    found = now(clients, process.pid, lambda found: found.failure)
+    struck = "the kernel's OOM killer has struck meanwhile (oom_kill 3 → 4)"
+    assert struck in found.failure.message
+    assert len(files(directory)) == 1
+
+
+@pytest.mark.parametrize("rss_bytes", [0, None])
+def test_what_is_read_of_a_dying_process_replaces_nothing(probe, directory, rss_bytes):  # noqa: F811
+    samples = [{**SAMPLE, "at": float(at), "step": at} for at in range(100, 104)]
+    process = probe(HELLO, *samples)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step == 103)
+    host = Host("node1", 9, 8)
+    gpu = Device(0, "GPU-0", "a GPU", "nvml", DeviceMemory(9000, 8000, 1000))
+    row = Process(
+        process.pid,
+        1.0,
+        command="python train.py",
+        devices=(DeviceUse("GPU-0", 7000, "C"),),
+        host_rss_bytes=50_000,
+        probe=Probe(state="streaming"),
+    )
+    for at in range(101, 104):
+        alive = replace(row, host_rss_bytes=50_000 + at)
+        clients.lost.see(Snapshot(at + 0.3, host, (gpu,), (alive,), period_s=0.5))
+    dying = replace(row, state="gone", command="[python]", devices=(), host_rss_bytes=rss_bytes)
+    for at in range(104, 107):
+        clients.lost.see(Snapshot(at + 0.3, host, (gpu,), (dying,), period_s=0.5))
+    process.kill()
+    now(clients, process.pid, lambda found: found.failure)
+    read = postmortem.read(files(directory)[0])
+    assert (read.process.command, read.process.host_rss_bytes) == ("python train.py", 50_103)
+    assert read.process.devices == row.devices
+    assert [(found.uuid, found.memory) for found in read.snapshot.devices] == [
+        ("GPU-0", gpu.memory)
+    ]
+    points = read.process.probe.history["cpu"]
+    assert [(point.at, point.breakdown.process_bytes) for point in points] == [
+        (100.0, 50_101),
+        (101.0, 50_101),
+        (102.0, 50_102),
+        (103.0, 50_103),
+    ]
+    assert all(point.breakdown.outside_allocator_bytes for point in points)
+
+
+def test_a_process_of_the_same_number_has_figures_of_its_own(probe, directory):  # noqa: F811
+    process = probe(HELLO, SAMPLE)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step)
+    host, watched = Host("node1", 9, 8), Probe(state="streaming")
+    earlier = Process(process.pid, 1.0, command="a", host_rss_bytes=7000, probe=watched)
+    later = Process(process.pid, 2.0, command="b", host_rss_bytes=None, probe=watched)
+    for at, row in ((0.5, earlier), (1.0, later)):
+        clients.lost.see(Snapshot(at, host, (), (row,)))
+    process.kill()
+    now(clients, process.pid, lambda found: found.failure)
+    read = postmortem.read(files(directory)[0])
+    assert (read.process.command, read.process.host_rss_bytes) == ("b", None)
+    assert [p.breakdown.process_bytes for p in read.process.probe.history["cpu"]] == [None]
 
 
 def test_what_the_kernel_says_is_what_it_says():

@@ -121,12 +121,13 @@ def _remembered(process: Process, before: Process | None) -> Process:
     if not _is_ending(process):
         return process
     probe = process.probe
-    if probe.state == "gone" and before.probe.devices:  # with the driver's figure beside its own
+    if "gone" in {process.state, probe.state} and before.probe.devices:
+        # With the driver's figure beside its own, which now cannot be read.
         probe = replace(
             before.probe,
             state="gone",
             steps_per_s=None,
-            history=None,
+            history=probe.history,
             failure=probe.failure or before.probe.failure,
             caught_ooms=max(probe.caught_ooms, before.probe.caught_ooms),
             ended=probe.ended,
@@ -135,7 +136,7 @@ def _remembered(process: Process, before: Process | None) -> Process:
         process,
         started_at=before.started_at,
         user=process.user or before.user,
-        command=process.command or before.command,
+        command=before.command or process.command,  # the kernel's name for it says less
         # Of a process that is dead and not yet reaped the host says 0.
         devices=process.devices
         if any(use.used_bytes for use in process.devices)

@@ -88,6 +88,9 @@ def verdict(fleet: Fleet, process: Process) -> str:
 def sentence(failure: Failure, at: Figures, remedies: tuple[Remedy, ...]) -> str:
     """The whole of it in one sentence."""
     said = f"{where(failure)}: {_what(failure, at)}"
+    if failure.kind == "lost" and failure.step is None and failure.phase is None:
+        known = f"; {failure.message}" if failure.message else ""
+        said = f"gone before the first step{known}"
     sure = [remedy.short for remedy in remedies if remedy.short and remedy.is_sure]
     maybe = [remedy.short for remedy in remedies if remedy.short and not remedy.is_sure]
     if sure:

@@ -253,6 +253,9 @@ def _device_facts(
     if at.in_use_bytes is not None:
         of = "" if total is None else f" of {format_bytes(total)}"
         yield "this process", f"{format_bytes(at.in_use_bytes)}{of}"
+    elif part is None and process.host_rss_bytes:
+        resident = format_bytes(process.host_rss_bytes)
+        yield "this process", f"{resident} of the host's RAM, as last seen"
     names = {p.pid: p.command or "" for p in fleet.processes}
     for pid, size in at.others[:4]:
         who = "all others" if pid is None else f"pid {pid} {names.get(pid, '')}".rstrip()

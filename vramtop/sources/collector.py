@@ -145,7 +145,7 @@ class Collector:
             problems=self._lasting + reading.problems + problems,
             period_s=self.period_s,
         )
-        self._clients.lost.machine = snapshot
+        self._clients.lost.see(snapshot)
         return snapshot
 
 

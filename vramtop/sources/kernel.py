@@ -47,9 +47,13 @@ def start_ticks(pid: int) -> int | None:
 
 
 def ending_signal(pid: int) -> int | None:
-    """The signal that has ended a process, while its parent has not asked yet; else None."""
+    """The signal that has ended a process, while its parent has not asked yet; else None.
+
+    It is also told of one whose memory is being freed, which is no zombie yet.
+    """
     fields = _stat(pid)
-    if fields is None or fields[0] not in {b"Z", b"X"}:
+    # Of one that has merely stopped the same field names the signal that stopped it.
+    if fields is None or (fields[0] not in {b"Z", b"X"} and fields[20] != b"0"):
         return None
     # Exit code as of wait(2), 0 where it may not be seen (proc(5), stat field 52).
     number = int(fields[49]) & 0x7F
@@ -57,7 +61,7 @@ def ending_signal(pid: int) -> int | None:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """From field 3 (state) on: [19] start time, [49] exit code."""
+    """From field 3 (state) on: [19] start time, [20] vsize, [49] exit code."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             fields = file.read().rpartition(b")")[2].split()

@@ -21,6 +21,7 @@ from ..errors import FileUnreadable
 from ..protocol.postmortem import SCHEMA, SUFFIX, encode, write
 from ..protocol.rendezvous import SUFFIX as SOCKET_SUFFIX
 from . import kernel, postmortem
+from .last_seen import LastSeen, Readings, with_resident
 from .last_words import LastWords
 
 _PATIENCE_S = 10.0
@@ -56,21 +57,26 @@ class _Closed:
     words: LastWords
     machine: Snapshot | None
     kills_before: int | None
-
-    @property
-    def row(self) -> Process | None:
-        """The process as it was seen last."""
-        return None if self.machine is None else _row(self.machine, self.marks.pid)
+    row: Process | None
+    """The process as it was seen last."""
+    resident: Readings
+    ending: int | None
+    """The signal that has ended it, where that was seen."""
 
 
 class Lost:
     """Told of every socket that closed without a bye; used from the thread that reads."""
 
     def __init__(self) -> None:
-        self.machine: Snapshot | None = None
-        """What was read last of the machine and its processes."""
+        self._machine: Snapshot | None = None
+        self._seen = LastSeen()
         self._waiting: list[_Closed] = []
         self._kills: int | None = None
+
+    def see(self, machine: Snapshot) -> None:
+        """Take in what was read of the machine and its processes."""
+        self._machine = machine
+        self._seen.take(machine)
 
     def look(self) -> None:
         """Note the OOM killer's count, while all is well."""
@@ -80,22 +86,33 @@ class Lost:
     def closed(self, socket: Path, marks: Marks, probe: Probe, words: LastWords) -> None:
         """A socket has closed without a bye; the probe's last state."""
         if len(self._waiting) < _MAX_WAITING:
-            now = time.monotonic()
+            pid = marks.pid
             self._waiting.append(
-                _Closed(now, socket, marks, probe, words, self.machine, self._kills)
+                _Closed(
+                    at=time.monotonic(),
+                    socket=socket,
+                    marks=marks,
+                    probe=probe,
+                    words=words,
+                    machine=self._machine,
+                    kills_before=self._kills,
+                    row=self._seen.row(pid),
+                    resident=self._seen.resident(pid),
+                    ending=kernel.ending_signal(pid) or self._seen.ending(pid),
+                )
             )
 
     def add_machine(self, socket: Path, pid: int) -> None:
         """Put what is known of the machine into the file that a process has written itself."""
         path = _own_file(socket)
-        if path is None or self.machine is None:
+        if path is None or self._machine is None:
             return
         with suppress(FileUnreadable, OSError, ValueError):
             data = postmortem.content(path)
             if postmortem.decode(data, str(path)).snapshot.devices:
                 return  # another viewer was first
-            row = _row(self.machine, pid)
-            contents = {**json.loads(data), "host": _host(self.machine, row)}
+            row = self._seen.row(pid)
+            contents = {**json.loads(data), "host": _host(self._machine, row)}
             contents["user"] = contents.get("user") or (None if row is None else row.user)
             write(path, encode(contents), overwrite=True)
 
@@ -119,23 +136,30 @@ class Lost:
             with suppress(FileUnreadable):
                 return replace(probe, failure=postmortem.read(own).failure)
             return probe
-        ending = kernel.ending_signal(closed.marks.pid)
-        if ending in _ASKED_TO_END or not probe.devices:
-            return probe  # somebody wanted it to end, or there is nothing to tell
+        ending = kernel.ending_signal(closed.marks.pid) or closed.ending
+        if ending in _ASKED_TO_END:
+            return probe
+        strikes = _strikes(closed)
+        if not probe.devices and ending is None and not strikes:
+            return probe  # before its first step it may as well have ended in order
         failure = Failure(
             kind="lost",
             at=time.time(),
             step=probe.step,
             phase=_last_phase(probe),
-            message=_circumstances(closed, ending),
+            message=_circumstances(ending, strikes),
         )
         return replace(probe, failure=_written(closed, failure))
 
 
-def _circumstances(closed: _Closed, ending: int | None) -> str | None:
+def _circumstances(ending: int | None, strikes: list[str]) -> str | None:
+    said = [] if ending is None else [f"{signal.Signals(ending).name} ended it"]
+    return "; ".join([*said, *strikes]) or None
+
+
+def _strikes(closed: _Closed) -> list[str]:
+    """What the kernel says of its OOM killer since all was well."""
     said = []
-    if ending is not None:
-        said.append(f"{signal.Signals(ending).name} ended it")
     cgroup, before = closed.marks.cgroup, closed.marks.in_cgroup
     after = None if cgroup is None else kernel.oom_kills_in(cgroup)
     if before is not None and after is not None and after > before:
@@ -143,7 +167,7 @@ def _circumstances(closed: _Closed, ending: int | None) -> str | None:
     before, after = closed.kills_before, kernel.oom_kills()
     if before is not None and after is not None and after > before:
         said.append(f"the kernel's OOM killer has struck meanwhile (oom_kill {before} → {after})")
-    return "; ".join(said) or None
+    return said
 
 
 def _written(closed: _Closed, failure: Failure) -> Failure:
@@ -162,6 +186,7 @@ def _document(closed: _Closed, failure: Failure) -> dict[str, Any]:
     hello = closed.words.hello
     row = closed.row
     argv = hello.get("argv")
+    period_s = None if closed.machine is None else closed.machine.period_s
     said = " ".join(map(str, argv)) if isinstance(argv, list) else None
     return {
         "schema": SCHEMA,
@@ -173,7 +198,7 @@ def _document(closed: _Closed, failure: Failure) -> dict[str, Any]:
         "command": row.command if row is not None and row.command else said,
         "failure": _message(failure, closed.probe.caught_ooms),
         "traceback": None,
-        "messages": closed.words.messages(),
+        "messages": with_resident(closed.words.messages(), closed.resident, period_s),
         "rss_bytes": None if row is None else row.host_rss_bytes,
         "host": None if closed.machine is None else _host(closed.machine, row),
         "prediction": None,
@@ -188,10 +213,6 @@ def _own_file(socket: Path) -> Path | None:
     """The last file that the process has written, None where there is none."""
     files = sorted(socket.parent.glob(f"{_stem(socket)}-*{SUFFIX}"))
     return files[-1] if files else None
-
-
-def _row(machine: Snapshot, pid: int) -> Process | None:
-    return next((process for process in machine.processes if process.pid == pid), None)
 
 
 def _last_phase(probe: Probe) -> str | None:

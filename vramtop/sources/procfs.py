@@ -46,6 +46,7 @@ class _Known:
     command_read_at: float
     cpu_ticks: int
     cpu_read_at: float
+    had_memory: bool = False
 
 
 class ProcessTable:
@@ -73,13 +74,23 @@ class ProcessTable:
         if known is None or known.ticks != ticks:
             known = _Known(ticks, _user(pid), _container(pid), _command(pid), now, cpu_ticks, now)
             self._known[pid] = known
+        elif known.had_memory and not int(fields[20]):
+            # Killed, and no zombie yet: Linux has freed its memory and with it the command line.
+            return self._ended(pid, ticks)
         else:
-            if now - known.command_read_at > _COMMAND_AGE_S:  # exec keeps pid and start time
-                known.command, known.command_read_at = _command(pid), now
+            age_s = now - known.command_read_at
+            if age_s > _COMMAND_AGE_S or _is_name(known.command):  # exec keeps pid and start time
+                command = _command(pid)
+                # Without the memory that it is read from, there is a name alone: in an exec, and
+                # when the process has been killed since its stat was read.
+                if known.command is None or not _is_name(command):
+                    known.command = command
+                known.command_read_at = now
             elapsed = now - known.cpu_read_at
             if elapsed > 0:
                 cpu_percent = 100.0 * (cpu_ticks - known.cpu_ticks) / _TICKS_PER_S / elapsed
             known.cpu_ticks, known.cpu_read_at = cpu_ticks, now
+        known.had_memory = known.had_memory or int(fields[20]) > 0
         return ProcessFacts(
             state="running",
             started_at=self._boot_time + ticks / _TICKS_PER_S,
@@ -96,7 +107,7 @@ class ProcessTable:
             del self._known[pid]
 
     def _ended(self, pid: int, ticks: int) -> ProcessFacts:
-        """A zombie: its memory is gone, its name in /proc as well."""
+        """A zombie, or soon one: its memory is gone, its name in /proc as well."""
         known = self._known.get(pid)
         same = known if known is not None and known.ticks == ticks else None
         return ProcessFacts(
@@ -144,7 +155,10 @@ def resident_bytes() -> dict[int, int]:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """proc(5) stat from field 3 (state) on: [11] utime, [12] stime, [19] start, [21] rss."""
+    """proc(5) stat from field 3 (state) on.
+
+    [11] utime, [12] stime, [19] start, [20] vsize, [21] rss.
+    """
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
         return file.read().rpartition(b")")[2].split()
 
@@ -180,6 +194,11 @@ def _container(pid: int) -> str | None:
     except OSError:
         return None
     return match[1][:12].decode() if match else None
+
+
+def _is_name(command: str | None) -> bool:
+    """Whether it is what stands for a command line that cannot be read."""
+    return command is None or command.startswith("[")
 
 
 def _command(pid: int) -> str | None:
