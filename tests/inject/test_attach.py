@@ -233,7 +233,12 @@ def test_a_process_with_its_own_folders(train, tmp_path):
     package = Path(attacher.__file__).parents[1]
     elsewhere = tmp_path / "script.py"
     shutil.copy(SCRIPT, elsewhere)
-    hide = f"mount -t tmpfs none {package} && cp {elsewhere} {package} && mount -t tmpfs none /tmp"
+    # What lies below /tmp itself, as this interpreter may, is put back; /mnt has all as it was.
+    hide = (
+        f"mount --rbind / /mnt && mount -t tmpfs none /tmp && mkdir -p {sys.prefix} {package}"
+        f" && mount --bind /mnt{sys.prefix} {sys.prefix}"
+        f" && mount -t tmpfs none {package} && cp /mnt{elsewhere} {package}"
+    )
     run = f"exec {sys.executable} {package}/{elsewhere.name}"
     shell = ["unshare", "-m", "sh", "-c", f"{hide} && {run}"]
     probe_unshare = subprocess.run([*shell[:4], hide], capture_output=True, text=True)
