@@ -77,6 +77,7 @@ class Training:
     def ends(self, *, told=True):
         """Its losses, and its registries before and after."""
         if told:
+            self.makes_steps(10)  # the thread that has just said bye is ending
             self.process.stdin.close()
         assert self.process.wait(60) == 0, self.err.read_text()
         assert self.err.read_text() == ""
