@@ -26,7 +26,7 @@ SLEEP_S = 0.2
 BEAT_S = 0.005
 GAP_S = 0.02
 """A beat that comes later than this is told."""
-EPOCH_STEPS = 40
+EPOCH_STEPS = 10
 
 
 def torch_training():
