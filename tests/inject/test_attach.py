@@ -36,6 +36,8 @@ while True:
 def _debugger_works(tmp_path, monkeypatch):
     """Skip where no debugger can be had; a rendezvous directory of this test's own."""
     monkeypatch.setenv("VRAMTOP_RUNTIME_DIR", str(tmp_path / "run"))
+    # Some attaches here are made by a real debugger: without one, or where the kernel forbids
+    # it (a container without SYS_PTRACE), there is nothing to test.
     if not (shutil.which("gdb") or shutil.which("lldb")):
         pytest.skip("neither gdb nor lldb is installed")
     sleeping = subprocess.Popen(["sleep", "60"])
@@ -229,6 +231,7 @@ def test_signals_of_its_own_come_through(train):
 
 def test_a_process_with_its_own_folders(train, tmp_path):
     """As in a container: another /tmp, and no file of this package."""
+    # Mounts of one's own are root's, and a container may forbid them even to it.
     if os.getuid() != 0 or not shutil.which("unshare"):
         pytest.skip("needs root and unshare(1)")
     package = Path(attacher.__file__).parents[1]

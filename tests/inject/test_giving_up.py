@@ -19,6 +19,7 @@ from vramtop.inject.attacher import attach
 from vramtop.inject.gdb import Gdb
 from vramtop.inject.target import Target
 
+# What is interrupted here is gdb; lldb is asked by hand.
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 
 # Says everything that reaches it, sleeps where told to, and tells at the end what it has loaded.

@@ -25,6 +25,7 @@ from vramtop.inject.target import Target
 PYTHON = "import time; print('ready', flush=True)\nwhile True: time.sleep(0.02)"
 NOBODY = 65534
 IS_ROOT = os.geteuid() == 0
+# The refusal is of a process of somebody else, whom only root can make.
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can have another user's process")
 
 
@@ -137,6 +138,7 @@ def test_a_pid_that_was_reused_between_the_checks():
         process.kill()
         process.wait()
         time.sleep(0.02)  # the start times of two processes shall differ
+        # The kernel gives pids to the whole machine: another process may be quicker.
         if not _reuse(process.pid):
             pytest.skip("the pid went to somebody else")
         try:
@@ -179,6 +181,7 @@ def test_no_python():
 
 
 def test_a_kernel_thread():
+    # In a pid namespace of its own, as a container has, there is none.
     if not IS_ROOT or Path("/proc/2/comm").read_text().strip() != "kthreadd":
         pytest.skip("no kernel thread to be seen")
     assert "kernel thread" in refusal(2)
@@ -187,6 +190,7 @@ def test_a_kernel_thread():
 def test_an_old_python():
     found = sorted(Path.home().glob(".pyenv/versions/2.7*/bin/python"))
     found += sorted(Path.home().glob(".pyenv/versions/3.[678].*/bin/python"))
+    # Most machines have none left; pyenv has them where vramtop is developed.
     if not found:
         pytest.skip("no Python older than 3.9 is installed")
     code = (
@@ -313,6 +317,7 @@ def test_one_that_is_traced_already():
             [sys.executable, "-c", seize, str(process.pid)], stdout=subprocess.PIPE
         )
         try:
+            # A container may forbid ptrace to the test itself.
             if not tracer.stdout.readline():
                 pytest.skip("ptrace is not permitted here")
             said = refusal(process.pid)
@@ -384,7 +389,7 @@ def test_without_yama_a_user_may(tmp_path):
     with plain() as process, Target(process.pid) as target:
         try:
             (target.proc / "mem").open("rb").close()
-        except PermissionError:
+        except PermissionError:  # this kernel has Yama, or the container forbids it
             pytest.skip("ptrace is not permitted here")
         permission.check_ptrace(target, tmp_path / "no such file")
 
