@@ -5,6 +5,7 @@ hand. What is drawn is the real app.
 """
 
 import asyncio
+import os
 import shutil
 
 from tests.screenshots import FOLDER, to_png
@@ -35,6 +36,7 @@ async def shoot(name, theme, size, keys):
 
 def main():
     """Take the pictures one after the other."""
+    os.environ["COLORTERM"] = "truecolor"  # textual asks the environment, not the test's terminal
     for shot in SHOTS:
         asyncio.run(shoot(*shot))
     if shutil.which("rsvg-convert") is None:
