@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.standin.standin import Standin
+from vramtop.protocol import rendezvous
 from vramtop.sources.recording.reader import Reader
+
+
+@pytest.fixture(autouse=True)
+def _no_places_of_earlier_targets(monkeypatch):
+    """A viewer remembers for its life where the targets it attached to meet it; no test does."""
+    monkeypatch.setattr(rendezvous, "_elsewhere", [])
 
 
 @pytest.fixture

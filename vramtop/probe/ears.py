@@ -8,7 +8,7 @@ from typing import Any
 from .boundaries import FORWARD_BEGINS, FORWARD_ENDS, STEP_BEGINS, STEP_ENDS
 from .frames import is_importing, is_running
 from .gate import Gate
-from .hooks import BeginHook, EndHook, FailHook, FirstForward, Hook, Listener, StepEndHook, deaf
+from .hooks import BeginHook, FirstForward, ForwardEndHook, Hook, Listener, StepEndHook, deaf
 from .records import RootRecord
 
 _MODULE = "torch.optim.optimizer"
@@ -61,13 +61,11 @@ class Ears:
             return
         # Deaf until torch knows that they take keywords: a forward may run meanwhile.
         begins = BeginHook(deaf, self._gate, FORWARD_BEGINS)
-        ends = EndHook(deaf, self._gate, FORWARD_ENDS)
-        fails = FailHook(failed)
-        record.hooks = [begins, ends, fails]
+        ends = ForwardEndHook(deaf, self._gate, FORWARD_ENDS, failed)
+        record.hooks = [begins, ends]
         record.handles = [
             module.register_forward_pre_hook(begins, with_kwargs=True),
-            module.register_forward_hook(ends, with_kwargs=True),
-            module.register_forward_hook(fails, with_kwargs=True, always_call=True),
+            module.register_forward_hook(ends, with_kwargs=True, always_call=True),
         ]
         begins.listen(before)
         ends.listen(after)
