@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 
+from vramtop.core.failure import Failure
 from vramtop.sources.fake import snapshots
 
 RANKS = {5000, 5010, 5020, 5030, 5040, 5050, 5060, 5070}
@@ -119,6 +120,34 @@ async def test_a_filter_that_matches_one_rank_lists_it(shown):
         await screen.press("slash", *"5040", "enter")
         assert set(screen.pids()) == {5040}  # the field shows the word, too
         assert "×8" in screen.line_with("▾")
+        assert "f folds" not in screen.text
+        for turn in (screen.press("f"), screen.click(2, screen.row_of("▾"))):
+            await turn
+            assert "the filter says which ranks are listed; esc ends it" in screen.text
+        await screen.press("escape")
+        assert "×8" in screen.line_with("▸"), "no fold was turned where none could be seen"
+
+
+async def test_why_a_job_died_is_told_of_the_rank_that_failed_first(shown):
+    _, second = islice(snapshots("fleet"), 2)
+    at = second.taken_at
+    failures = {
+        5000: Failure("oom", at - 1, caught=True, message="tried again"),
+        5030: Failure("lost", at - 4, message="SIGABRT ended it"),
+        5050: Failure("oom", at - 3, caught=False, message="the first"),
+        5060: Failure("oom", at - 2, caught=False, message="the second"),
+    }
+    processes = tuple(
+        replace(p, state="gone", probe=replace(p.probe, state="gone", failure=failures.get(p.pid)))
+        for p in second.processes
+    )
+    async with shown("fleet") as screen:
+        screen.source.give(replace(second, processes=processes))
+        await screen.pilot.pause()
+        await screen.press("g")
+        assert "fullest r3" in screen.text
+        await screen.press("w")
+        assert "pid 5050" in screen.line_with("python -u pretrain.py")
 
 
 async def test_ranks_about_as_full_do_not_take_turns(shown):

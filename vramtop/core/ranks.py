@@ -33,6 +33,8 @@ class JobRow:
     """The rank with most memory, what the panes show in the job's place."""
     is_unfolded: bool = False
     """Its ranks follow as rows of their own."""
+    is_filtered: bool = False
+    """Of its ranks only those follow that match a filter."""
 
     @property
     def process(self) -> Process:
@@ -205,6 +207,7 @@ def table_rows(
             jobs[group],
             _fullest(jobs[group], preferred),
             is_unfolded=group in unfolded or len(members) < len(jobs[group]),
+            is_filtered=len(members) < len(jobs[group]),
         )
         for group, members in matched.items()
     ]
@@ -254,10 +257,6 @@ def _state(row: ProcessRow) -> str:
     if process.state == "invisible":
         return "hidden"
     return {"streaming": "", "none": "no probe"}.get(probe.state, probe.state)
-
-
-def _has_ended(row: ProcessRow) -> bool:
-    return "gone" in {row.process.state, row.process.probe.state}
 
 
 def _present(ranks: tuple[ProcessRow, ...]) -> tuple[ProcessRow, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.ranks import JobRow
 from .attaching import Attaching
 from .frame import View
 from .panes import PANES, ModulesPane, Pane, PredictedPane, ProcessesPane
@@ -44,6 +45,10 @@ class Navigation(Attaching):
         self._turn_fold(message.group)
 
     def _turn_fold(self, group: str) -> None:
+        rows = self.frame.rows if self.frame else []
+        if any(isinstance(row, JobRow) and row.group == group and row.is_filtered for row in rows):
+            self._change(message="the filter says which ranks are listed; esc ends it")
+            return
         shown = self.frame.process if self.frame else None
         self._change(
             unfolded=self._view.unfolded ^ {group},

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ..core.model import Process
+from ..core.ranks import JobRow
 from .frame import Frame
 from .navigation import Navigation
 
@@ -62,9 +63,16 @@ class PostMortems(Navigation):
 
 
 def _failed(frame: Frame) -> Process | None:
-    selected = frame.process
-    if selected is not None and selected.probe.failure is not None:
-        return selected
+    row = frame.row
+    ranks = row.ranks if isinstance(row, JobRow) else (row,) if row else ()
+    selected = [(rank.process.probe.failure, rank.process) for rank in ranks]
+    causes = [
+        ((bool(failure.caught), failure.kind != "oom", failure.at, place), process)
+        for place, (failure, process) in enumerate(selected)
+        if failure is not None
+    ]
+    if causes:  # of a job the rank that failed first: others are lost when one is out of memory
+        return min(causes)[1]
     failed = [
         (failure.at, place, process)
         for place, process in enumerate(frame.fleet.processes)

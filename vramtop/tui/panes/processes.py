@@ -197,7 +197,7 @@ class ProcessesPane(Pane):
 
     def _note(self, frame: Frame, shown: int) -> str:
         said = []
-        if frame.job is not None:
+        if frame.job is not None and not frame.job.is_filtered:
             does = "folds" if frame.job.is_unfolded else "lists"
             said.append(f"f {does} the {len(frame.job.ranks)} ranks")
         if frame.view.filter_text:
