@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 
 from vramtop import predict  # noqa: E402
 from vramtop.estimator.workload import Lora, Model, Workload  # noqa: E402
+from vramtop.trace.tracer import Tracer  # noqa: E402
 
 WIDE = {
     "hidden_size": 256,
@@ -30,10 +31,16 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
+@pytest.fixture(scope="module")
+def tracer():
+    with Tracer() as running:
+        yield running
+
+
 @pytest.mark.parametrize("checkpointing", ["none", "full", "selective"])
 @pytest.mark.parametrize("stack", ["plain", "hf-trainer"])
 @pytest.mark.parametrize("precision", ["nf4", "int8"])
-def test_adapters_over_quantised_weights(precision, stack, checkpointing):
+def test_adapters_over_quantised_weights(precision, stack, checkpointing, tracer):
     for model, prepared in ((LLAMA, True), (LLAMA, False), (GPT2, True)):
         workload = Workload(
             model,
@@ -45,7 +52,7 @@ def test_adapters_over_quantised_weights(precision, stack, checkpointing):
             checkpointing=checkpointing,
         )
         traced, formed = (
-            predict.predictor(workload, method).at(64).peak_allocated_bytes
+            predict.predictor(workload, method, tracer=tracer).at(64).peak_allocated_bytes
             for method in ("trace", "closed-form")
         )
         # So few words and layers that one layer's transients, which differ most, are a third.
