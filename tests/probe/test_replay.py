@@ -138,6 +138,7 @@ def adds_up(detail):
     peak = detail["peak"]
     assert sum(peak["breakdown"][f"{name}_bytes"] for name in TENSORS) == peak["total_bytes"]
     assert peak["total_bytes"] == max(phase["peak_bytes"] for phase in detail["phases"])
+    assert peak["phase"] in {phase["name"] for phase in detail["phases"]}
 
 
 def test_a_plain_step():
@@ -313,6 +314,25 @@ def test_hardly_anything_between_phases_is_left_out():
     story = forward(trained())
     backward(story, gradient="g").made("copy", LOOSE, 4000).gone("copy").phase(STEP).phase(OTHER)
     assert [name for name, _ in names(story.told())] == ["forward", "backward", "other", "step"]
+
+
+def test_the_peak_is_in_a_phase_that_is_told_of():
+    # Amid a step a signal handler has evaluated another model; then the next batch is made.
+    story = trained().phase("evaluation").round().made("y", LOOSE, 1).gone("y").phase(OTHER)
+    detail = story.made("batch", LOOSE, 2).phase(FORWARD).told()
+    adds_up(detail)
+    assert names(detail) == [("evaluation", 1)]
+
+    story = backward(forward(trained()), gradient="g")
+    story.made("batch", LOOSE, 4000).made("transposed", LOOSE, 4000).gone("transposed")
+    detail = forward(story, "y2").told()
+    adds_up(detail)
+    assert names(detail) == [("forward", 1), ("backward", 1), ("forward", 1)]
+    assert detail["peak"]["phase"] == "forward"
+
+    detail = forward(trained().there("g", GRADIENT, 1000).gone("g")).told()
+    adds_up(detail)
+    assert detail["peak"]["phase"] == "zero_grad"  # at its beginning
 
 
 def test_a_round_in_which_nothing_happens_is_told_nevertheless():

@@ -64,10 +64,19 @@ class PhaseRun:
     def repeated_by(self, later: PhaseRun) -> None:
         """Take in a repetition."""
         self.after_bytes, self.after = later.after_bytes, later.after
-        if self.peak_bytes is not None and later.peak_bytes is not None:
-            self.peak_bytes = max(self.peak_bytes, later.peak_bytes)
+        self.rises_as(later)
         if self.name != ZERO_GRAD:  # which goes tensor by tensor
             self.count += later.count
+
+    def begins_with(self, earlier: PhaseRun) -> None:
+        """Take in what ran right before it and is not told of."""
+        self.before_bytes = earlier.before_bytes
+        self.rises_as(earlier)
+
+    def rises_as(self, other: PhaseRun) -> None:
+        """Take in the peak of one that is not told of."""
+        if self.peak_bytes is not None and other.peak_bytes is not None:
+            self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
 
 
 class DeviceReplay:
@@ -83,7 +92,6 @@ class DeviceReplay:
         """The phase that had ended last at each of them."""
         self.peak_bytes = -1
         self.peak_kinds: list[int] = []
-        self.peak_phase = ""
         self.peak_record: int | None = None
         """The record that made the peak; None if it was there at the start."""
         self.most_activation_bytes = -1
@@ -130,7 +138,12 @@ class DeviceReplay:
     def _look(self, record: int | None) -> None:
         if self.total_bytes > self.peak_bytes:
             self.peak_bytes, self.peak_record = self.total_bytes, record
-            self.peak_kinds, self.peak_phase = list(self.kinds), self.phases[-1].name
+            self.peak_kinds = list(self.kinds)
+
+    @property
+    def peak_phase(self) -> str:
+        """The first phase that rose as high, of those that are told of."""
+        return next((p.name for p in self.phases if p.peak_bytes == self.peak_bytes), "")
 
 
 class ModuleBytes:
@@ -306,25 +319,27 @@ def told(runs: list[PhaseRun]) -> list[PhaseRun]:
     """Without what would say nothing, each beginning where the one before it ended.
 
     Left out are what lies between the phases if hardly anything happens there, and the rest of a
-    forward in which gradients were zeroed. Where that would leave nothing, nothing is left out.
+    forward in which gradients were zeroed: the next phase begins with them, so that the peak is
+    always in one that is told of. Where that would leave nothing, nothing is left out.
     """
     kept: list[PhaseRun] = []
-    skipped: PhaseRun | None = None
+    skipped: list[PhaseRun] = []
     for run in runs:
         names = [earlier.name for earlier in kept]
         while len(names) > 1 and names[-1] == names[-2] == ZERO_GRAD:
             names.pop()
         is_rest = run.name == FORWARD and names[-2:] == [FORWARD, ZERO_GRAD]
         if (run.name == OTHER or is_rest or _is_flat(run)) and _is_small(run):
-            skipped = skipped or run
+            skipped.append(run)
             continue
-        if skipped is not None:
-            run.before_bytes, skipped = skipped.before_bytes, None
+        while skipped:
+            run.begins_with(skipped.pop())
         if run.name == FORWARD and [earlier.name for earlier in kept[-2:]] == [BACKWARD, OTHER]:
-            run.before_bytes = kept.pop().before_bytes  # the next micro-batch was made
-        if run.peak_bytes is not None:
-            run.peak_bytes = max(run.peak_bytes, run.before_bytes)
+            run.begins_with(kept.pop())  # the next micro-batch was made
         kept.append(run)
+    if kept:
+        for run in skipped:
+            kept[-1].rises_as(run)
     return kept or runs
 
 
