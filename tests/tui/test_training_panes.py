@@ -104,6 +104,22 @@ async def test_before_the_first_sampled_step_every_pane_says_so(given):
         assert "hooks failed" in screen.text
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        ({"state": "stale"}, "stale 10s · 4101 cuda:0"),
+        ({"state": "gone"}, "probe gone · 4101 cuda:0"),
+        ({"state": "gone", "ended": "detached"}, "detached · 4101 cuda:0"),
+        ({"state": "streaming"}, "─ 4101 cuda:0"),
+    ],
+)
+async def test_figures_of_the_past_are_marked_as_such(given, size, probe, said):
+    snapshot = changed(**probe, at=next(snapshots("training")).taken_at - 10)
+    async with given(snapshot, size=size, select_pid=4101) as screen:
+        assert said in screen.line_with("3 Breakdown")
+
+
 async def test_what_cannot_be_told_apart_is_said(given):
     detail = dataclasses.replace(told().detail, notes=("inside a compiled region: one",))
     async with given(changed({"detail": detail}), size=(160, 50)) as screen:

@@ -129,17 +129,20 @@ class Frame:
 
     @property
     def place_text(self) -> str:
-        """Which process and torch device the panes about them show."""
-        if self.process is None:
+        """Which process and torch device the panes about them show, and if that is of the past."""
+        row = self.row
+        if row is None:
             return ""
-        which = f"{self.process.pid}"
-        if isinstance(self.row, JobRow):
-            which = f"fullest r{self.process.probe.rank} {which}"
+        one = row.fullest if isinstance(row, JobRow) else row
+        which = f"{one.process.pid}"
+        if isinstance(row, JobRow):
+            which = f"fullest r{one.process.probe.rank} {which}"
         if self.torch_device is None:
             return which
-        names = torch_devices(self.process)
+        names = torch_devices(one.process)
         many = f" {names.index(self.torch_device) + 1}/{len(names)}" if len(names) > 1 else ""
-        return f"{which} {self.torch_device}{many}"
+        past = f"{one.state_text} · " if one.process.probe.state in {"stale", "gone"} else ""
+        return f"{past}{which} {self.torch_device}{many}"
 
     @property
     def detail(self) -> Detail | None:
