@@ -192,6 +192,14 @@ def test_the_exceptions_own_words_go_before_older_samples():
     )
 
 
+def test_a_batch_that_was_only_sampled_is_said_to_be():
+    fleet = fleet_of(failed(1900 * MIB, 300 * MIB))
+    process = fleet.snapshot.processes[0]
+    batch = FittingBatch(7, 8, "trace", is_sampled=True)
+    texts = [one.text for one in story(fleet, process, batch=batch).remedies]
+    assert any(text.startswith("batch 7 in place of 8, which was sampled last (") for text in texts)
+
+
 def test_a_limit_of_its_own():
     message = "15.50 GiB allowed; and 4.00 GiB is reserved by PyTorch but unallocated"
     said, found = told(failed(GIB, 60 * GIB, message=message))

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import pytest
 
+from vramtop.core.failure import Failure
 from vramtop.core.model import ModelInfo, Probe, Process
 from vramtop.core.observed import ObservedPeak
 from vramtop.core.oom_figures import Figures
 from vramtop.core.postmortem import FittingBatch
 from vramtop.errors import UsageError
 from vramtop.estimator.expected import Expected
-from vramtop.predict.postmortem import judged, written
+from vramtop.predict.postmortem import judged, telling, written
 
 GIB = 1 << 30
 
@@ -47,9 +48,10 @@ class Expecting:
         )
 
 
-def trained(batch=8):
+def trained(batch=8, phase="forward", module_source="exact"):
     model = ModelInfo("GPT2", 1, 1, {}, batch_shapes=((batch, 128),), arguments=("input_ids",))
-    return Process(1, 1.0, probe=Probe("gone", models=(model,)))
+    failure = Failure("oom", 1.0, phase=phase, module_source=module_source)
+    return Process(1, 1.0, probe=Probe("gone", models=(model,), failure=failure))
 
 
 def held(in_use, free, asked=GIB, idle=0, device="cuda:0"):
@@ -87,10 +89,11 @@ def test_a_process_that_held_more_than_was_predicted_has_another_reason():
     assert made.exceeds
     assert made.batch is None
     assert made.text == (
-        "20.0 GiB of tensors at the peak of batch 8 (GPT2 rebuilt; ±5%): it held more than that, "
-        "by a larger batch than this one, which was sampled last, or by what is kept from step to "
-        "step"
+        "20.0 GiB of tensors at the peak of batch 8 × 128 tokens (GPT2 rebuilt; ±5%). It held more "
+        "than that: something kept from step to step or made beside the training"
     )
+    after_forward = judged(Expecting(0.05), trained(phase="backward"), held(40 * GIB, 0))
+    assert "a larger batch or longer samples than those sampled last" in after_forward.text
 
 
 def test_what_was_cached_in_pieces_is_no_need():
@@ -152,6 +155,24 @@ def test_what_ran_with_other_lengths_or_more_room_or_failed_is_no_floor():
         assert advised(other, uncertainty=0.1).batch == 6, other
 
 
+@pytest.mark.parametrize(
+    ("place", "observed", "sampled", "sure"),
+    [
+        ({}, (ran(4),), False, True),
+        ({"phase": "backward"}, (ran(8),), True, True),
+        ({"phase": "backward"}, (ran(8), ran(4)), True, False),
+        ({"phase": "backward"}, (ran(8), ran(8, sequence=64)), True, False),
+        ({"module_source": "last_peak"}, (ran(8), ran(4)), True, False),  # in the loss, say
+        ({"module_source": None}, (ran(8),), True, True),
+    ],
+)
+def test_after_the_forward_the_batch_is_sure_only_where_none_but_it_was_seen(
+    place, observed, sampled, sure
+):
+    made = judged(Expecting(), trained(**place), held(20 * GIB, 0), observed)
+    assert made.batch == FittingBatch(7, 8, "trace", is_sure=sure, is_sampled=sampled)
+
+
 def test_of_a_line_only_what_lasts_and_the_total_are_known():
     whole = judged(Expecting(), trained(), held(20 * GIB, 0)).predicted
     assert whole == {"parameter": 4 * GIB, "activation": 16 * GIB, "total": 20 * GIB}
@@ -174,3 +195,13 @@ def test_so_it_is_of_what_a_viewer_had_predicted(source, known):
 def test_a_viewer_that_had_predicted_nothing(peak):
     assert written({"moments": [{"name": "peak", **peak}]}) is None
     assert written(None) is None
+
+
+def test_it_is_told_where_nothing_can_be_predicted_any_more():
+    why = UsageError("several models")
+    peak = {"name": "peak", "total": {"predicted_bytes": GIB}, "categories": {}}
+    kept = {"source": "trace", "batch": 8, "moments": [peak]}
+    said = "1.00 GiB of tensors at the peak of batch 8, predicted while it ran"
+    assert telling(why, kept) == ({"total": GIB}, said, None)
+    assert telling(why, {**kept, "batch": "8"})[1] == said.replace(" of batch 8", "")
+    assert telling(why, None) == (None, "not known: several models", None)

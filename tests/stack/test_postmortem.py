@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -68,6 +69,10 @@ def test_the_screen_says_so_and_why(env):
             wait_for(screen, "what to change")
             assert "forward of transformer.h." in screen.text
             assert "raise the limit of its address space" in screen.text
+            # Of the batch that failed, and without what it had already taken: not of the last one.
+            wait_for(screen, "at the peak of batch 64 × 128 tokens")
+            named = re.search(r"may have fit with batch (\d+)", re.sub(r"[│\s]+", " ", screen.text))
+            assert 6 <= int(named[1]) <= 16
     finally:
         training.kill()
         training.wait()

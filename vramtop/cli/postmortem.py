@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -117,23 +116,20 @@ def _listed(paths: list[Path]) -> list[str]:
 
 def _tell(found: PostMortem) -> tuple[Story, FittingBatch | None]:
     """The story with a prediction, which takes seconds the first time."""
-    from ..predict.postmortem import foreseen, written
+    from ..predict.postmortem import Foreseen, foreseen, telling
 
     fleet = reduce(Fleet(), found.snapshot)
     process = fleet.snapshot.processes[0]
     shown = ProgressLine()
-    predicted: Mapping[str, int] | None = None
-    batch = None
+    made: Foreseen | VramtopError
     try:
         at = figures(fleet, process, found.failure)
         made = foreseen(fleet, process, at, shown if shown.shown else None)
-        predicted, text, batch = made.predicted, made.text, made.batch
     except VramtopError as error:
-        predicted, text = written(found.prediction), ""
-        if predicted is None:
-            text = f"not known: {error}"
+        made = error
     finally:
         shown.clear()
+    predicted, text, batch = telling(made, found.prediction)
     told = story(
         fleet,
         process,

@@ -48,6 +48,8 @@ class FittingBatch:
     source: BatchSource
     is_sure: bool = True
     """Not on the host: how much malloc needs beside the tensors no prediction says."""
+    is_sampled: bool = False
+    """``failed_batch`` is that of the last sampled forward: the one that failed is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,11 @@ def _remedies(at: Figures, batch: FittingBatch | None, names: dict[int, str]) ->
         )
     yield from _expandable(at)
     if batch is not None and batch.batch > 0:
+        failed = f"{batch.failed_batch}{', which was sampled last' if batch.is_sampled else ''}"
         yield Remedy(
             "batch",
             f"batch {batch.batch}",
-            f"batch {batch.batch} in place of {batch.failed_batch} ({_HOW[batch.source]}); "
+            f"batch {batch.batch} in place of {failed} ({_HOW[batch.source]}); "
             "accumulate gradients over more of them for the same effective batch",
             batch.is_sure,
         )

@@ -45,6 +45,8 @@ class Foreseen:
     """None where the figures do not support one."""
     exceeds: bool = False
     """The process held more than any doubt about the prediction explains."""
+    is_sampled: bool = False
+    """The shapes are those of the last sampled forward: those that failed are not known."""
 
     @property
     def predicted(self) -> dict[str, int]:
@@ -56,14 +58,15 @@ class Foreseen:
     def text(self) -> str:
         """How much, of what batch, and how that is known."""
         made = self.expected
-        said = f"{format_bytes(made.peak_bytes)} of tensors at the peak of batch {made.batch}"
+        of = f"batch {made.batch}" + (f" × {made.sequence} tokens" if made.sequence else "")
+        said = f"{format_bytes(made.peak_bytes)} of tensors at the peak of {of}"
         told = f"{made.told}; ±{made.uncertainty:.0%}"
         if not self.exceeds:
             return f"{said} ({told})"
-        return (
-            f"{said} ({told}): it held more than that, by a larger batch than this one, which was "
-            "sampled last, or by what is kept from step to step"
-        )
+        kept = "something kept from step to step or made beside the training"
+        if self.is_sampled:
+            kept = f"a larger batch or longer samples than those sampled last, or {kept}"
+        return f"{said} ({told}). It held more than that: {kept}"
 
 
 def foreseen(
@@ -94,6 +97,26 @@ def foreseen(
         why = str(error).partition(";")[0]
         raise UsageError(f"{why}; and no step was sampled in detail: {_WATCH}") from None
     return judged(expecting, as_failed, at, observed)
+
+
+def telling(
+    made: Foreseen | VramtopError, prediction: Mapping[str, Any] | None
+) -> tuple[Mapping[str, int] | None, str, FittingBatch | None]:
+    """What is predicted, what is said of it, and the largest batch that fits.
+
+    Args:
+        made: by ``foreseen``, or why nothing could be.
+        prediction: of a viewer while the process ran, as its file has it: told where nothing could.
+    """
+    if isinstance(made, Foreseen):
+        return made.predicted, made.text, made.batch
+    sizes = written(prediction)
+    if sizes is None:
+        return None, f"not known: {made}", None
+    batch = (prediction or {}).get("batch")
+    of = f" of batch {batch}" if isinstance(batch, int) else ""
+    said = f"{format_bytes(sizes['total'])} of tensors at the peak{of}, predicted while it ran"
+    return sizes, said, None
 
 
 def written(prediction: Mapping[str, Any] | None) -> dict[str, int] | None:
@@ -138,7 +161,20 @@ def judged(
     if expected.uncertainty > _TELLS_LITTLE:
         raise UsageError(f"{expected.told}, which tells little of it")
     seen = [one for one in observed if one.batch < batch and one.sequence == sequence]
-    return _judged(expecting, expected, batch, at, seen)
+    made = replace(
+        _judged(expecting, expected, batch, at, seen), is_sampled=not _is_of_failure(process)
+    )
+    if made.batch is None or not made.is_sampled:
+        return made
+    varies = any((one.batch, one.sequence) != (batch, sequence) for one in observed)
+    is_sure = made.batch.is_sure and not varies
+    return replace(made, batch=replace(made.batch, is_sure=is_sure, is_sampled=True))
+
+
+def _is_of_failure(process: Process) -> bool:
+    """Whether the shapes are of what failed: of a forward, not of what came after one."""
+    failure = process.probe.failure
+    return failure is not None and failure.phase == "forward" and failure.module_source == "exact"
 
 
 def _judged(

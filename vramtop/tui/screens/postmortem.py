@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 
+from ...core.failure import Failure
 from ...core.fleet import ProcessKey
 from ...core.model import PostMortem, Process
-from ...core.oom_figures import failed_device, figures
+from ...core.oom_figures import figures
 from ...core.postmortem_story import Story, story
 from ...draw.postmortem import Toned, story_lines
 from ...errors import VramtopError
 from ..frame import Frame
 from ..paint import Piece, line
 from ..panes.base import sentences
+from ..predicting import PredictionCame
 from ..theme import TEXTURES, Ink
 from .overlay import OverlayScreen
 
 if TYPE_CHECKING:
-    from ...estimator.expected import Expecting
+    from ...estimator.result import Progress
+    from ...predict.background import Background
     from ...predict.postmortem import Foreseen
+    from ...trace.tracer import Tracer
 
 
 class PostMortemScreen(OverlayScreen):
@@ -36,19 +42,28 @@ class PostMortemScreen(OverlayScreen):
         super().__init__(frame)
         self._key = key
         self._file: PostMortem | None = None
-        self._read_path: str | None = None
-        self._judged: Expecting | None = None
-        """What the last prediction was made from."""
-        self._foreseen: Foreseen | VramtopError | None = None
+        self._read_of: tuple[str | None, bool | None] = (None, None)
+        """Which file was read, and what was known by then: it is completed when that is."""
+        self._is_reading = False
+        self._background: Background | None = None
+        self._question = ""
+        """The key of what was asked of it last."""
+
+    def on_unmount(self) -> None:
+        """End what is being predicted."""
+        if self._background is not None:
+            self._background.close()
 
     def show(self, frame: Frame) -> None:
         """Show this frame, and ask for what it lets be known beyond it."""
         self._frame = frame
-        super().show(frame)
+        seen = frame.fleet.process(self._key)
+        if seen is not None:
+            self._read(seen.probe.failure)
         process = self._process(frame)
         if process is not None:
-            self._read(process)
             self._predict(frame, process)
+        super().show(frame)
 
     def lines(self, frame: Frame, width: int) -> list[Strip]:
         """The story, as far as it is known."""
@@ -84,13 +99,14 @@ class PostMortemScreen(OverlayScreen):
         return replace(process, probe=with_process_figures(probe, process.devices, resident))
 
     def _story(self, frame: Frame, process: Process) -> Story | None:
-        made, predicted, text, batch = self._foreseen, None, "", None
-        if isinstance(made, VramtopError):
-            text = f"not known: {made}"
-        elif made is not None:
-            predicted, text, batch = made.predicted, made.text, made.batch
-        else:
-            text = self._progress(frame, process)
+        predicted, text, batch = None, "", None
+        made = self._foreseen()
+        if made is not None:
+            from ...predict.postmortem import telling
+
+            predicted, text, batch = telling(made, self._file.prediction if self._file else None)
+        elif self._background is not None:
+            text = f"{self._background.progress} …"
         return story(
             frame.fleet,
             process,
@@ -100,67 +116,55 @@ class PostMortemScreen(OverlayScreen):
             batch=batch,
         )
 
-    def _progress(self, frame: Frame, process: Process) -> str:
-        failure = process.probe.failure
-        device = failed_device(process, failure) if failure else None
-        made = frame.predict(process, device, frame.fleet) if frame.predict and device else None
-        if made is None:
-            return ""
-        if made.progress:
-            return f"{made.progress} …"
-        return f"not known: {made.problem}" if made.problem and made.expecting is None else ""
-
-    def _read(self, process: Process) -> None:
-        failure = process.probe.failure
+    def _read(self, failure: Failure | None) -> None:
         path = failure.file if failure else None
-        if path is None or path == self._read_path:
+        if failure is None or path is None:
+            self._file = None  # the program went on
             return
-        self._read_path = path
+        if self._read_of == (path, failure.caught):
+            return
+        self._read_of, self._is_reading = (path, failure.caught), True
 
         def work() -> None:
             from ...sources.postmortem import read
 
-            try:
+            found = None
+            with suppress(VramtopError):  # what was seen of it is told all the same
                 found = read(Path(path))
-            except VramtopError:
-                return  # what was seen of it is told all the same
             self.app.call_from_thread(self._came, found)
 
         self.run_worker(work, thread=True, group="read")
 
-    def _came(self, found: PostMortem) -> None:
-        if found.process.pid == self._key[0]:
-            self._file, self._judged = found, None
-            self.show(self._frame)
+    def _came(self, found: PostMortem | None) -> None:
+        self._is_reading = False
+        if found is not None and found.process.pid == self._key[0]:
+            self._file = found
+        self.show(self._frame)
 
     def _predict(self, frame: Frame, process: Process) -> None:
-        """Judge the newest prediction; replaying it takes too long for the screen's thread."""
+        """Ask once what is known of the failure; not what pane 8 says, which is of other shapes."""
         failure = process.probe.failure
-        device = failed_device(process, failure) if failure else None
-        if failure is None or device is None or frame.predict is None:
+        if failure is None or self._is_reading:
             return
-        made = frame.predict(process, device, frame.fleet)
-        expecting = made.expecting if made else None
-        if expecting is None or expecting is self._judged:
+        question = f"{failure.at} {self._read_of}"
+        if question == self._question:
             return
-        self._judged = expecting
-        at = figures(frame.fleet, process, failure)
-        observed = frame.fleet.observed.get((process.key, device), ())
+        from ...predict.background import Background
 
-        def work() -> None:
-            from ...predict.postmortem import judged
+        if self._background is None:
+            self._background = Background(partial(self.app.post_message, PredictionCame()))
+        self._question = question
+        fleet, at = frame.fleet, figures(frame.fleet, process, failure)
 
-            try:
-                result: Foreseen | VramtopError = judged(expecting, process, at, observed)
-            except VramtopError as error:
-                result = error
-            self.app.call_from_thread(self._was_judged, result)
+        def work(tracer: Tracer, progress: Progress) -> Foreseen:
+            from ...predict.postmortem import foreseen
 
-        self.run_worker(work, thread=True, group="judge")
+            return foreseen(fleet, process, at, progress, tracer)
 
-    def _was_judged(self, result: Foreseen | VramtopError) -> None:
-        self._foreseen = result
-        self.show(self._frame)
+        self._background.ask(question, work)
+
+    def _foreseen(self) -> Foreseen | VramtopError | None:
+        return self._background.answer_of(self._question) if self._background else None
 
 
 def _piece(part: Toned, ink: Ink) -> Piece:
