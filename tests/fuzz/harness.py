@@ -56,15 +56,15 @@ class TooSlow(AssertionError):
 
 
 @contextlib.contextmanager
-def bounded(outcome):
+def bounded(outcome, traced):
     """One input: its time and its memory, held against what it may take."""
 
     def give_up(*_):
         raise TooSlow(f"over {MAX_CPU_S} s of CPU")
 
     before = signal.signal(signal.SIGPROF, give_up)
-    held, _ = tracemalloc.get_traced_memory()
-    tracemalloc.reset_peak()
+    if traced:  # no longer: in a fresh checkout hypothesis takes half a minute to begin under it
+        tracemalloc.start()
     started = time.process_time()
     signal.setitimer(signal.ITIMER_PROF, MAX_CPU_S)
     try:
@@ -74,7 +74,8 @@ def bounded(outcome):
         signal.signal(signal.SIGPROF, before)
         outcome.inputs += 1
         outcome.worst_s = max(outcome.worst_s, time.process_time() - started)
-        taken = tracemalloc.get_traced_memory()[1] - held
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
         outcome.peak_bytes = max(outcome.peak_bytes, taken)
     assert taken < MAX_BYTES, f"{taken >> 20} MiB for one input"
 
@@ -90,27 +91,22 @@ def run(fuzzer, by_hypothesis, inputs=1 << 60, seconds=float("inf"), first=0):
         too_many = len(outcome.findings) >= _MOST_FINDINGS
         return outcome.inputs >= inputs or outcome.seconds >= seconds or too_many
 
-    if fuzzer.traced:
-        tracemalloc.start()
-    try:
-        while not is_over():
-            # Opened anew after every finding: it may have left anything behind.
-            with fuzzer.opened() as check:
-                before = len(outcome.findings)
-                while not is_over() and len(outcome.findings) == before:
-                    count = min(_A_BATCH, inputs - outcome.inputs)
-                    give = _give_batch if by_hypothesis else _give_one
-                    give(fuzzer, check, number, count, outcome)
-                    number += 1
-    finally:
-        tracemalloc.stop()
+    while not is_over():
+        # Opened anew after every finding: it may have left anything behind.
+        with fuzzer.opened() as check:
+            before = len(outcome.findings)
+            while not is_over() and len(outcome.findings) == before:
+                count = min(_A_BATCH, inputs - outcome.inputs)
+                give = _give_batch if by_hypothesis else _give_one
+                give(fuzzer, check, number, count, outcome)
+                number += 1
     return outcome
 
 
 def _give_one(fuzzer, check, number, _count, outcome):
     try:
         value = fuzzer.mutated(Random(f"{fuzzer.name} {number}"))
-        with bounded(outcome):
+        with bounded(outcome, fuzzer.traced):
             check(value)
     except Exception:
         said = f"{fuzzer.name}, input {number}: {value!r:.3000}"
@@ -129,7 +125,7 @@ def _give_batch(fuzzer, check, number, count, outcome):
     )
     @given(fuzzer.strategy)
     def prove(value):
-        with bounded(outcome):
+        with bounded(outcome, fuzzer.traced):
             check(value)
 
     try:
