@@ -176,7 +176,9 @@ def test_after_the_forward_the_batch_is_sure_only_where_none_but_it_was_seen(
 def test_of_a_line_only_what_lasts_and_the_total_are_known():
     whole = judged(Expecting(), trained(), held(20 * GIB, 0)).predicted
     assert whole == {"parameter": 4 * GIB, "activation": 16 * GIB, "total": 20 * GIB}
-    line = judged(Expecting(source="fitted"), trained(), held(20 * GIB, 0)).predicted
+    made = judged(Expecting(source="fitted"), trained(), held(20 * GIB, 0))
+    assert "batch 8 × 128 (" in made.text, "128 may be the width of an image"
+    line = made.predicted
     assert line == {"parameter": 4 * GIB, "total": 20 * GIB}
 
 

@@ -58,7 +58,8 @@ class Foreseen:
     def text(self) -> str:
         """How much, of what batch, and how that is known."""
         made = self.expected
-        of = f"batch {made.batch}" + (f" × {made.sequence} tokens" if made.sequence else "")
+        unit = "" if made.source == "fitted" else " tokens"  # of a line it may be anything's length
+        of = f"batch {made.batch}" + (f" × {made.sequence}{unit}" if made.sequence else "")
         said = f"{format_bytes(made.peak_bytes)} of tensors at the peak of {of}"
         told = f"{made.told}; ±{made.uncertainty:.0%}"
         if not self.exceeds:
