@@ -214,3 +214,22 @@ print("fine")
             env={"FOLDER": folder, "PATH": "/usr/bin"},
         )
     assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+def test_the_main_thread_stays_the_main_one(attachable, attach):
+    # As in a script that has not imported threading, and does so when the probe has long done it.
+    code = """
+import sys
+sys.modules.pop("threading", None)
+print("ready", flush=True)
+while not sys.stdin.readline():
+    pass
+import threading, time
+print(threading.current_thread() is threading.main_thread(), flush=True)
+threading.Thread(target=lambda: (time.sleep(0.3), print("waited for"))).start()
+"""
+    process = attachable(code)
+    assert attach(process)["error"] is None
+    time.sleep(0.1)  # for the thread that has attached to be over
+    out, err = process.communicate("\n", timeout=30)
+    assert (process.returncode, out, err) == (0, "True\nwaited for\n", "")

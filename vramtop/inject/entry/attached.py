@@ -18,7 +18,7 @@ def _start(ticket):
     import _thread  # since the interpreter's start in sys.modules: this takes no lock
 
     try:
-        _thread.start_new_thread(_work, (ticket,))
+        _thread.start_new_thread(_work, (ticket, _thread.get_ident()))
     except KeyboardInterrupt:
         # The user's, and out of here it would end nothing: whoever runs us catches everything.
         # Raised again as soon as the main thread is back in the user's code.
@@ -32,7 +32,7 @@ def _interrupt_again(interrupt):
     interrupt()
 
 
-def _work(ticket):
+def _work(ticket, main):
     try:
         import os
 
@@ -48,6 +48,7 @@ def _work(ticket):
         answer = {"python": sys.version.split()[0], "torch": None, "error": None}
         release = _hold_forks()
         try:
+            _import_threading(main)
             late = _probe(asked["package"])
             answer["torch"] = late.attach(asked["directory"])
         except BaseException as error:
@@ -65,19 +66,47 @@ def _hold_forks():
     """Until the returned function is called, forks wait (a little while).
 
     What this thread is importing just then a forked child could never import: the lock of that
-    module would be held by a thread that does not exist there.
+    module would be held by a thread that does not exist there. No Event: who finds it set may fork
+    before its lock is given back, and setting it in the child would wait for that lock.
     """
+    import _thread
+    import os
+
+    done = []
+    held = _thread.allocate_lock()
+    held.acquire()
+
+    def wait():
+        if not done and held.acquire(timeout=_FORK_WAIT_S):
+            held.release()
+
+    def release():
+        done.append(True)
+        held.release()
+
+    os.register_at_fork(before=wait, after_in_child=lambda: done.append(True))
+    return release
+
+
+def _import_threading(main):
+    """Has the main thread stay the main one.
+
+    Before Python 3.13 the thread that imports ``threading`` first is taken for it; as soon as that
+    one has ended, nobody would wait for the program's other threads at exit.
+    """
+    import _thread
     import os
     import threading
 
-    done = threading.Event()
-
-    def wait():
-        if not done.is_set():
-            done.wait(_FORK_WAIT_S)
-
-    os.register_at_fork(before=wait, after_in_child=done.set)
-    return done.set
+    thread = threading.main_thread()
+    if thread.ident != _thread.get_ident():
+        return
+    alive = _thread.allocate_lock()
+    alive.acquire()
+    with threading._active_limbo_lock:
+        threading._active.pop(thread.ident, None)
+        thread._ident, thread._native_id, thread._tstate_lock = main, os.getpid(), alive
+        threading._active[main] = thread
 
 
 def _probe(package):
