@@ -17,6 +17,7 @@ from . import monitor
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
+    from ..core.fleet import ProcessKey
     from ..core.model import Snapshot
     from ..sources.recording.recorder import Recorder
 
@@ -95,15 +96,15 @@ class _Watched:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self._trainings = 0
+        self._trainings: set[ProcessKey] = set()
 
     def take(self, snapshot: Snapshot) -> None:
-        self._trainings = sum(p.probe.state == "streaming" for p in snapshot.processes)
+        self._trainings |= {p.key for p in snapshot.processes if p.probe.state == "streaming"}
         self.recorder.take(snapshot)
 
     @property
     def said(self) -> str:
-        recorder, trainings = self.recorder, self._trainings
+        recorder, trainings = self.recorder, len(self._trainings)
         lost = f" ({recorder.dropped} lost to a slow disk)" * bool(recorder.dropped)
         return (
             f"{recorder.count} snapshot{'s' * (recorder.count != 1)}{lost}, "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import types
 import typing
 from dataclasses import replace
@@ -16,6 +17,7 @@ from vramtop.errors import FileUnreadable
 from vramtop.sources.fake import SCENARIOS, snapshots
 from vramtop.sources.recording.codec import SHARED, decode, encode
 from vramtop.sources.recording.shared import (
+    KEPT_SNAPSHOTS,
     MAX_CHARACTERS,
     MAX_ENTRIES,
     ReadObjects,
@@ -160,10 +162,14 @@ def test_what_a_library_has_put_into_a_dictionary_is_recorded_as_far_as_json_can
     assert found == {"eps": None, "betas": [0.9, None], "3": "three"}
 
 
-def with_detail(detail):
-    probe = Probe("streaming", devices=(ProbeDevice("cpu", None, None, None, detail=detail),))
-    host = model.Host("h", None, None)
-    return Snapshot(1.0, host, (), (model.Process(1, 1.0, probe=probe),))
+def with_detail(*details):
+    """One snapshot; of each detail a process."""
+    probes = [
+        Probe("streaming", devices=(ProbeDevice("cpu", None, None, None, detail=detail),))
+        for detail in details
+    ]
+    processes = tuple(model.Process(pid, 1.0, probe=probe) for pid, probe in enumerate(probes, 1))
+    return Snapshot(1.0, model.Host("h", None, None), (), processes)
 
 
 def detail_of(step, size=1):
@@ -185,13 +191,28 @@ def test_what_seldom_changes_is_written_once():
 @pytest.mark.parametrize("size", [10, 60_000])
 def test_the_table_stays_bounded_and_whatever_is_named_is_there(size):
     written, read = WrittenObjects(), ReadObjects()
-    for turn in range(MAX_ENTRIES + 200):
-        step = turn if turn % 3 else turn // 7
-        snapshot = with_detail(detail_of(step, size))
+    rng = random.Random(size)
+    for turn in range(14):
+        steps = [50 * turn + n if n % 3 else rng.randrange(50 * turn + 1) for n in range(100)]
+        snapshot = with_detail(*(detail_of(step, size) for step in steps))
         assert through(snapshot, written, read) == snapshot
-    for table in (written._table, read._table):
-        assert len(table._sizes) <= MAX_ENTRIES
-        assert table._characters <= MAX_CHARACTERS
+        for table in (written._table, read._table):
+            assert len(table._sizes) <= MAX_ENTRIES
+            assert table._characters <= MAX_CHARACTERS
+    if size == 10:
+        assert len(read._table._sizes) > MAX_ENTRIES / 2  # it was put to the test
+
+
+def test_what_is_named_no_more_is_kept_by_neither_side():
+    written, read = WrittenObjects(), ReadObjects()
+    lasting = detail_of(0)
+    for turn in range(1, 100):
+        snapshot = with_detail(lasting, detail_of(turn))
+        assert through(snapshot, written, read) == snapshot
+    assert len(written._table._sizes) == len(written._identities) <= KEPT_SNAPSHOTS + 3
+    assert len(read._table._sizes) <= KEPT_SNAPSHOTS + 3
+    known = len(compact(encode(with_detail(lasting), written)))
+    assert known < len(compact(encode(with_detail(lasting), WrittenObjects())))
 
 
 def test_what_is_too_large_for_the_table_is_written_in_full():

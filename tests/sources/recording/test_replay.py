@@ -11,6 +11,7 @@ from tests.core.leaking_fake import leaking_snapshot
 from vramtop.core.fleet import Fleet, reduce
 from vramtop.core.outlook import foresee
 from vramtop.sources.fake import snapshots
+from vramtop.sources.recording.index import scan
 from vramtop.sources.recording.playback import Playback
 from vramtop.sources.recording.recorder import Recorder, with_past
 from vramtop.sources.recording.replay import Replay, fleet_at
@@ -225,6 +226,88 @@ def test_a_fault_of_ours_is_an_end_that_is_said(path, monkeypatch):
         assert 10 <= playback.position_s < 20
         playing.replay.step(-1)
         assert playing.settled()[1].position_s == playback.position_s - 1
+
+
+def breaks_at(monkeypatch, taken_at):
+    """Let the reducer fail on a snapshot; how often it did."""
+    from vramtop.sources.recording import replay
+
+    failed = []
+
+    def broken(fleet, snapshot):
+        if snapshot.taken_at >= taken_at:
+            failed.append(snapshot)
+            raise ZeroDivisionError("of a test")
+        return reduce(fleet, snapshot)
+
+    monkeypatch.setattr(replay, "reduce", broken)
+    return failed
+
+
+def test_a_fault_of_ours_is_said_while_it_plays_too(path, given, monkeypatch):
+    breaks_at(monkeypatch, given[20].taken_at)
+    with Playing(path, halted=False) as playing:
+        for _ in range(6):
+            playing.replay.change_speed(1)
+        fleet, playback = playing.wait(lambda playback: playback.at_end)
+        assert playback.ending == "internal error: ZeroDivisionError: of a test"
+        assert fleet.snapshot.taken_at < given[20].taken_at
+
+
+def test_a_fault_of_ours_at_the_first_snapshot_is_met_few_times(path, monkeypatch):
+    failed = breaks_at(monkeypatch, 0.0)
+    with Playing(path) as playing:
+        fleet, playback = playing.settled()
+        assert fleet.is_waiting
+        assert playback.ending == "internal error: ZeroDivisionError: of a test"
+        playing.replay.step(1)
+        playing.settled()
+    assert len(failed) <= 4
+
+
+def test_the_first_picture_does_not_wait_for_the_index(path, given, monkeypatch):
+    from vramtop.sources.recording import replay
+
+    may_go_on = threading.Event()
+
+    def slow(*arguments):
+        assert may_go_on.wait(30)
+        return scan(*arguments)
+
+    monkeypatch.setattr(replay, "scan", slow)
+    with Playing(path) as playing:
+        try:
+            fleet, playback = playing.wait(lambda _: not playing.replay.shown[0].is_waiting)
+            assert fleet == reduce(Fleet(), given[0])
+            assert playback.is_seeking
+            for key in (playing.replay.seek, playing.replay.step):
+                key(10)
+        finally:
+            may_go_on.set()
+        fleet, playback = playing.settled()
+        assert fleet == reduce(Fleet(), given[0])
+        assert playback.text == "⏸ 1× 00:00 / 02:59"
+
+
+def test_a_snapshot_without_a_time_is_damage(tmp_path, monkeypatch):
+    from vramtop.sources.recording import writer
+
+    given = [*islice(snapshots("nogpu"), 5)]
+    encode = writer.encode
+
+    def spoiled(snapshot, written):
+        value = encode(snapshot, written)
+        return value if snapshot is not given[3] else {**value, "taken_at": "noon"}
+
+    monkeypatch.setattr(writer, "encode", spoiled)
+    path = write(tmp_path / "a", given)
+    with Playing(path) as playing:
+        playing.settled()
+        playing.replay.seek_end(last=True)
+        fleet, playback = playing.settled()
+        assert fleet == lived(given[:3])[-1]
+        assert playback.at_end
+        assert playback.ending.startswith("the recording is damaged after 3 snapshots")
 
 
 def test_a_recording_without_snapshots_is_an_empty_screen(tmp_path):

@@ -39,6 +39,7 @@ def encode(snapshot: Snapshot, written: WrittenObjects) -> dict[str, Any]:
     Raises:
         ValueError: a number in it is not finite.
     """
+    written.begin_snapshot()
     return cast("dict[str, Any]", _encoder(Snapshot)(snapshot, written))
 
 

@@ -45,7 +45,8 @@ def scan(reader: Reader, wants_on: Callable[[], bool] = lambda: True) -> Index:
             break
         at = _taken_at(line)
         if at is None:
-            break  # whoever reads on will find out why
+            reader.refuse("a snapshot without a time")
+            break
         if before is not None:
             position_s += min(max(at - before, 0.0), _LONGEST_GAP_S)
         before = at

@@ -58,8 +58,7 @@ class Reader:
         try:
             snapshot = decode(_parsed(line), self._shared)
         except FileUnreadable as error:
-            self.count -= 1
-            self.ending = self._damaged(str(error))
+            self.refuse(str(error))
             return None
         return snapshot
 
@@ -79,6 +78,11 @@ class Reader:
                     self.ending = self._damaged(str(error))
                 self._shared = ReadObjects()
         return None
+
+    def refuse(self, why: str) -> None:
+        """End before the line that was read last: it is no snapshot."""
+        self.count -= 1
+        self.ending = self._damaged(why)
 
     def copy(self) -> Reader:
         """As it is now, whatever is read afterwards; it ends with the one it was copied from."""

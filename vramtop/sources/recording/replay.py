@@ -7,6 +7,7 @@ import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -131,6 +132,8 @@ class Replay:
     # The thread.
 
     def _run(self) -> None:
+        with suppress(Exception):  # what is wrong is met again below, and told
+            self._show_first()
         index = scan(self._reader.copy(), lambda: not self._stopping.is_set())
         with self._changed:
             self._index = index
@@ -148,7 +151,18 @@ class Replay:
             try:
                 self._advance(target)
             except Exception as error:  # ours, or a recording made to break us: the screen stays
-                self._end_at(self._place.count, f"internal error: {type(error).__name__}: {error}")
+                with self._changed:
+                    said = f"internal error: {type(error).__name__}: {error}"
+                    self._end_at(self._place.count, said)
+                    self._target = None
+                    self._tell()
+
+    def _show_first(self) -> None:
+        """Before the index, which takes seconds where the recording is long."""
+        reader = self._reader.copy()
+        snapshot = reader.next()
+        if snapshot is not None:
+            self._show(Place(1, reduce(Fleet(), snapshot), reader))
 
     def _due_in_s(self) -> float | None:
         """Seconds until the next snapshot; None where there is nothing to wait for."""

@@ -1,13 +1,15 @@
 """Objects that are written once and then named by a number, in a table that stays bounded.
 
 Writer and reader drop the least recently used entries by the same rule, so that whatever the one
-names the other still has.
+names the other still has. What some snapshots in a row have not named, the writer drops as well and
+gives its number to the next: a reader keeps one table at every place it may have to go back to.
 """
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ...errors import FileUnreadable
@@ -17,6 +19,8 @@ SAME: Final = "@same"
 MAX_ENTRIES: Final = 512
 MAX_CHARACTERS: Final = 8 << 20
 """Of all entries together, as JSON."""
+KEPT_SNAPSHOTS: Final = 8
+"""An object that was named in none of the last so many is written anew."""
 MAX_ENTRY_CHARACTERS: Final = 2 << 20
 """Larger objects are written in full each time."""
 
@@ -37,6 +41,9 @@ class _Table:
         self._sizes: OrderedDict[int, int] = OrderedDict()
         self._characters = 0
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sizes)
+
     def use(self, number: int) -> None:
         self._sizes.move_to_end(number)
 
@@ -50,7 +57,7 @@ class _Table:
     def in_the_way(self, size: int) -> int | None:
         """The number to drop before one of that size is added, None for none."""
         full = len(self._sizes) >= MAX_ENTRIES or self._characters + size > MAX_CHARACTERS
-        return next(iter(self._sizes)) if full else None
+        return next(iter(self)) if full else None
 
     def copy(self) -> _Table:
         other = _Table()
@@ -66,8 +73,21 @@ class WrittenObjects:
         self._numbers: dict[str, int] = {}
         self._texts: dict[int, str] = {}
         self._free = list(range(MAX_ENTRIES - 1, -1, -1))
+        self._snapshot = 0
+        self._named_in: dict[int, int] = {}
+        """The last snapshot that each number was in, counted from 1."""
         self._identities: dict[int, tuple[Any, str]] = {}
         """(value, text) by id: most values are the very same object as in the last snapshot."""
+
+    def begin_snapshot(self) -> None:
+        """Forget what was not named of late."""
+        self._snapshot += 1
+        unused = [n for n in self._table if self._named_in[n] < self._snapshot - KEPT_SNAPSHOTS]
+        for number in unused:
+            self._drop(number)
+        if unused:
+            identities = self._identities.items()
+            self._identities = {i: held for i, held in identities if held[1] in self._numbers}
 
     def known(self, value: Any) -> dict[str, Any] | None:
         """How to name a value that was written before, None for another."""
@@ -91,18 +111,23 @@ class WrittenObjects:
         if text in self._numbers:
             return self._name(text)
         while (oldest := self._table.in_the_way(len(text))) is not None:
-            self._table.drop(oldest)
-            del self._numbers[self._texts.pop(oldest)]
-            self._free.append(oldest)
+            self._drop(oldest)
         number = self._free.pop()
         self._table.add(number, len(text))
         self._numbers[text], self._texts[number] = number, text
+        self._named_in[number] = self._snapshot
         return {NEW: number, **made}
 
     def _name(self, text: str) -> dict[str, Any]:
         number = self._numbers[text]
         self._table.use(number)
+        self._named_in[number] = self._snapshot
         return {SAME: number}
+
+    def _drop(self, number: int) -> None:
+        self._table.drop(number)
+        del self._numbers[self._texts.pop(number)], self._named_in[number]
+        self._free.append(number)
 
 
 class ReadObjects:
