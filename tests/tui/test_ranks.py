@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 
 from vramtop.core.failure import Failure
+from vramtop.core.model import Probe
 from vramtop.sources.fake import snapshots
 
 RANKS = {5000, 5010, 5020, 5030, 5040, 5050, 5060, 5070}
@@ -54,6 +55,31 @@ async def test_a_rank_that_was_asked_for_is_shown_and_not_a_fuller_one(shown):
     async with shown("fleet", select_pid=5010) as screen:
         assert screen.selected() == 5010
         assert " 5010 cuda:0" in screen.line_with("3 Breakdown")
+
+
+async def test_so_it_is_where_its_probe_says_later_that_it_is_a_rank(shown, stepped):
+    def waiting(snapshot):
+        processes = [
+            replace(p, probe=Probe(state="waiting")) if p.pid == 5010 else p
+            for p in snapshot.processes
+        ]
+        return replace(snapshot, processes=tuple(processes))
+
+    first, second, third = islice(snapshots("fleet"), 3)
+    for keys, shown_then in ((), " 5010 cuda:0"), (("up",), " fullest r3 5030 cuda:0"):
+        source = stepped("fleet", first=0)
+        async with shown(source=source, select_pid=5010) as screen:
+            source.give(waiting(first))
+            await screen.pilot.pause()
+            assert screen.selected() == 5010
+            await screen.press(*keys)
+            source.give(second)
+            await screen.pilot.pause()
+            assert shown_then in screen.line_with("3 Breakdown")
+            await screen.press("g")
+            source.give(third)
+            await screen.pilot.pause()
+            assert " 5010 " not in screen.line_with("3 Breakdown"), "it is asked for once"
 
 
 async def test_a_click_on_the_mark_turns_the_fold_and_one_beside_it_selects(shown):

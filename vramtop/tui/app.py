@@ -97,10 +97,12 @@ class VramtopApp(Recorded):
         if self._select_pid is not None:
             for process in self._fleet.snapshot.processes:
                 if process.pid == self._select_pid:
-                    # A rank that was asked for is shown, also where another is fuller.
-                    unfolded = frozenset(filter(None, [process.probe.group]))
+                    # A rank that was asked for is shown, also where another is fuller: that it
+                    # is one its probe has said by the first sample.
+                    unfolded = self._view.unfolded | set(filter(None, [process.probe.group]))
                     self._view = replace(self._view, selected=process.key, unfolded=unfolded)
-                    self._select_pid = None
+                    if process.probe.state == "streaming":
+                        self._select_pid = None
         shown = self.frame.process if self.frame else None
         if self._view.selected is None and shown and shown.probe.state == "streaming":
             # Once its memory is explained it stays, whichever process is the first by now.
@@ -172,6 +174,7 @@ class VramtopApp(Recorded):
 
     def on_processes_pane_picked(self, message: ProcessesPane.Picked) -> None:
         """The cursor moved."""
+        self._select_pid = None
         self._change(selected=message.key, torch_device_turn=0)
 
     def on_pane_device_turned(self, message: Pane.DeviceTurned) -> None:
