@@ -142,3 +142,11 @@ def test_the_hooks_of_a_thread_that_ends(training, runtime_dir):
     training.do("told()")
     assert json.loads(training.stdout.readline())[1] == 1
     assert files(runtime_dir) == [path]
+
+
+def test_the_batch_in_the_file_is_the_one_that_failed(training, runtime_dir):
+    training.do("train(4096)")
+    training.communicate(timeout=60)
+    (path,) = files(runtime_dir)
+    (model,) = postmortem.read(path).process.probe.models
+    assert model.batch_shapes == ((4096, 64),)

@@ -245,7 +245,8 @@ class OomWatch:
     def _complete(self, message: dict[str, Any], text: str) -> None:
         path = Path(message["file"])
         try:
-            contents = {**json.loads(path.read_bytes()), "failure": message, "traceback": text}
+            contents = json.loads(path.read_bytes())
+            contents = postmortem.completed(contents, message, text, self._messages(None))
             write(path, encode(contents), overwrite=True)
         except (OSError, MemoryError, ValueError):
             pass  # it stays as it is

@@ -34,6 +34,20 @@ def document(
     }
 
 
+def completed(
+    contents: dict[str, Any], failure: dict[str, Any], traceback: str, now: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The contents with how it ended, and the batch that failed as the messages of now have it.
+
+    The allocator tells before the forward is left, and only then its batch is looked at.
+    """
+    jobs = [told for told in now if told["type"] == "job" and told["models"]]
+    messages = [
+        jobs[0] if jobs and told["type"] == "job" else told for told in contents["messages"]
+    ]
+    return {**contents, "failure": failure, "traceback": traceback, "messages": messages}
+
+
 def path_in(directory: Path, number: int) -> Path:
     """The file of this process's failure of that number."""
     pid = os.getpid()
