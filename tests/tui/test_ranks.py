@@ -141,6 +141,22 @@ async def test_a_rank_that_dies_shows_at_every_size(shown):
             assert "r5 gone" in screen.line_with("▸"), size
 
 
+async def test_another_fullest_rank_shows_although_the_sum_is_the_same(shown):
+    """On 60 columns it stands before the command, and not in a column of its own."""
+    _, second = islice(snapshots("fleet"), 2)
+    by_pid = {process.pid: process for process in second.processes}
+    used = {5000: by_pid[5030].used_bytes, 5030: by_pid[5000].used_bytes}
+    swapped = tuple(
+        replace(p, devices=(replace(p.devices[0], used_bytes=used[p.pid]),)) if p.pid in used else p
+        for p in second.processes
+    )
+    async with shown("fleet", size=(60, 20)) as screen:
+        assert "r3 50.4 GiB" in screen.line_with("▸")
+        screen.source.give(replace(second, processes=swapped))
+        await screen.pilot.pause()
+        assert "r0 50.4 GiB" in screen.line_with("▸")
+
+
 async def test_a_filter_that_matches_one_rank_lists_it(shown):
     async with shown("fleet") as screen:
         await screen.press("slash", *"5040", "enter")

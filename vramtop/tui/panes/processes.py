@@ -130,8 +130,10 @@ class ProcessesPane(Pane):
             texts = [row.text(column.key) for column, _ in columns]
             largest = row.largest[0] if row.largest else None
             place: tuple[object, ...] = (is_selected, self._command_from, width, frame.ink)
-            kind = (isinstance(row, JobRow) and (row.group, row.is_unfolded, row.is_well),)
-            key = (*texts, largest, row.process.state, *kind, _indent(row), *place)
+            job: tuple[object, ...] = ()
+            if isinstance(row, JobRow):
+                job = (row.group, row.is_unfolded, row.is_well, row.fullest_text)
+            key = (*texts, largest, row.process.state, job, _indent(row), *place)
             strip = self._painted.get(key)
             if strip is None:
                 strip = self._row_line(frame, row, texts, columns, width, is_selected)
