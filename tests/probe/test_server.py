@@ -221,9 +221,14 @@ def test_another_content_takes_over_without_viewers_being_cut_off(serve, runtime
     server = serve(first)
     viewer = connect(runtime_dir, os.getpid())
     assert viewer.next("sample")["padding"] == ""
-    server.hand_over(second)
-    while viewer.next("sample")["padding"] != "xxx":
-        pass
+    faults = Faults()
+    faults.say("the search", "too many objects")
+    server.hand_over(second, faults)
+    assert viewer.next("problem")["message"] == "the search is off: too many objects"
+    server.hand_over(second, faults)  # attached to once more
+    heard = [viewer.read() for _ in range(5)]
+    assert {message["type"] for message in heard} <= {"sample", "job"}
+    assert heard[-1]["padding"] == "xxx"
     assert second.period_s == 0.05
     viewer.socket.sendall(b'{"type": "detach", "protocol": 1}\n')
     wait_until(lambda: second.detached)

@@ -36,7 +36,7 @@ class Presence:
             server = self._server
             if server is not None:
                 if directory in (None, server.directory):
-                    server.hand_over(content)
+                    server.hand_over(content, faults)
                     return
                 server.stop(None)
                 self._server = None

@@ -120,8 +120,12 @@ class Server:
         """On the server's own thread: the same because the probe leaves the process."""
         self._why, self._is_ending = "detached", True
 
-    def hand_over(self, content: Content) -> None:
+    def hand_over(self, content: Content, faults: Faults) -> None:
         """Send that from now on; viewers stay connected."""
+        if faults is not self._faults:
+            self._faults = faults
+            for viewer in list(self._viewers.values()):
+                viewer.problems_told = 0
         self._content = content
         self._told_period()
         self.wake()
