@@ -146,6 +146,18 @@ def test_a_rank_that_came_back_takes_the_place_of_the_one_that_ended(rank: Any, 
     assert rows[1].memory_bytes == 16 * GIB
 
 
+def test_of_an_earlier_start_with_more_ranks_none_is_the_jobs(rank: Any, shown: Any) -> None:
+    def ended(process: Process) -> Process:
+        return replace(process, state="gone", probe=replace(process.probe, state="gone"))
+
+    earlier = [ended(replace(rank(number, 9, world=4), pid=number + 1)) for number in range(4)]
+    rows = shown(*earlier, rank(0, 8, world=2), rank(1, 8, world=2))
+    assert [row.pid for row in rows] == [100, 1, 2, 3, 4]
+    assert rows[0].count_text == "×2"
+    assert rows[0].is_well
+    assert [row.count_text for row in shown(*earlier)] == ["×4"]
+
+
 def test_a_helper_that_inherited_the_number_is_no_rank(rank: Any, shown: Any) -> None:
     helper = rank(0, 1, started_at=50.0)
     helper = replace(helper, pid=7, probe=replace(helper.probe, state="waiting"))

@@ -224,7 +224,8 @@ def _jobs(rows: list[ProcessRow]) -> dict[str, tuple[ProcessRow, ...]]:
     """The ranks of each job of which there are two or more, by group, in order.
 
     Of two processes with the same number the one that lives is the rank; the other is one of an
-    earlier start of the same job, or a helper that has inherited the number.
+    earlier start of the same job, or a helper that has inherited the number. An earlier start
+    may have had more ranks.
     """
     members: dict[str, dict[int, ProcessRow]] = {}
     for row in rows:
@@ -235,11 +236,16 @@ def _jobs(rows: list[ProcessRow]) -> dict[str, tuple[ProcessRow, ...]]:
         known = ranks.get(probe.rank)
         if known is None or _claim(row) > _claim(known):
             ranks[probe.rank] = row
-    return {
-        group: tuple(ranks[number] for number in sorted(ranks))
+    jobs = {
+        group: _of_one_start(tuple(ranks[number] for number in sorted(ranks)))
         for group, ranks in members.items()
-        if len(ranks) > 1
     }
+    return {group: ranks for group, ranks in jobs.items() if len(ranks) > 1}
+
+
+def _of_one_start(ranks: tuple[ProcessRow, ...]) -> tuple[ProcessRow, ...]:
+    worlds = {row.process.probe.world_size for row in _present(ranks)}
+    return tuple(row for row in ranks if row.process.probe.world_size in worlds)
 
 
 def _claim(row: ProcessRow) -> tuple[int, float]:
