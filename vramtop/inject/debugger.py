@@ -91,8 +91,11 @@ class _Run(threading.Thread):
         self.printed: list[_Printed] = []
         self.had_to_be_ended = False
         self._done = threading.Event()
-        environment = {**os.environ, "LC_ALL": "C"}
+        # gdb and lldb run a Python of their own, which ours (PYTHONHOME) would keep from starting.
+        environment = {n: v for n, v in os.environ.items() if not n.startswith("PYTHON")}
         environment.pop("DEBUGINFOD_URLS", None)
+        # gdb's `shell` takes the user's: csh and old fish read the words otherwise, nologin none.
+        environment |= {"LC_ALL": "C", "SHELL": "/bin/sh"}
         self._process = subprocess.Popen(
             debugger.command(target.pid),
             cwd=folder,
@@ -194,9 +197,9 @@ def _pause_s(run: _Run, target: Target) -> float:
     """
     name, pid = run.debugger.name, target.pid
     queued = run.find(run.debugger.queued)
-    stopped, running = run.at(run.debugger.stopping), run.at(run.debugger.running)
-    if queued is not None and queued[1] == "0" and stopped is not None:
-        return max((running or run.printed[-1].at) - stopped, 0.0)
+    if queued is not None and queued[1] == "0":
+        stopped, running = run.at(run.debugger.stopping), run.at(run.debugger.running)
+        return max((running or run.printed[-1].at) - (stopped or run.printed[0].at), 0.0)
     if not target.is_alive():
         raise AttachFailed(f"process {pid} has ended during the attach; {name}: {run.said()}")
     if target.tracer:
@@ -209,7 +212,7 @@ def _pause_s(run: _Run, target: Target) -> float:
     if run.find(_WIDE_REGISTERS):
         raise AttachFailed(
             f"this {name} is too old for the registers of this processor (gdb 12.1 and older are): "
-            "install a newer gdb, or lldb"
+            "install a newer gdb, or lldb in its place"
         )
     if queued is not None:
         raise AttachFailed(f"process {pid} has too many calls waiting; try again")

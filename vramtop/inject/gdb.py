@@ -17,8 +17,8 @@ class Gdb:
     """Called with addresses only: it reads no symbols, loads nothing, and so holds it shortly."""
 
     name: Literal["gdb", "lldb"] = "gdb"
-    stopping = re.compile(r"^vramtop: stopping ?([\d.]*)$")
-    running = re.compile(r"^vramtop: running ?([\d.]*)$")
+    stopping = re.compile(r"^vramtop: stopping (\d+\.\d+)?")
+    running = re.compile(r"^vramtop: running (\d+\.\d+)?")
     queued = re.compile(r"^vramtop: queued (-?\d+)$")
 
     def command(self, pid: int) -> list[str]:
