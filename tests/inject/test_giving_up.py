@@ -155,7 +155,8 @@ def test_ctrl_c_while_gdb_holds_it(runtime, tmp_path, monkeypatch):
 
 def test_a_call_that_does_not_return_is_undone(monkeypatch):
     monkeypatch.setattr(debugger, "STOP_LIMIT_S", 2.0)
-    with Program(300, 0.02) as program, Target(program.pid) as target:
+    with Program(300, 0.02) as program:
+        target = Target(program.pid)
         found = interpreter.find(target)
         found.addresses["mmap"] = _address_of(target, "pause")
         with pytest.raises(AttachFailed, match="gdb took too long and was told to let go"):

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,8 @@ def test_a_zombie():
 
 
 def test_one_that_ends_between_the_checks():
-    with plain() as process, Target(process.pid) as target:
+    with plain() as process:
+        target = Target(process.pid)
         assert target.is_alive()
         process.kill()
         process.wait()
@@ -134,7 +136,8 @@ def test_one_that_ends_between_the_checks():
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root chooses the next pid")
 def test_a_pid_that_was_reused_between_the_checks():
-    with plain() as process, Target(process.pid) as target:
+    with plain() as process:
+        target = Target(process.pid)
         process.kill()
         process.wait()
         time.sleep(0.02)  # the start times of two processes shall differ
@@ -209,13 +212,13 @@ def test_an_old_python():
 
 
 def _file_with_symbols(pid):
-    with Target(pid) as target:
-        for mapping in target.mappings():
-            name = Path(mapping.path).name
-            if "libpython" in name or mapping.path == target.executable:
-                file = interpreter.ElfFile(Path(mapping.path))
-                if interpreter.ADD_PENDING_CALL in file.symbols({interpreter.ADD_PENDING_CALL}):
-                    return Path(mapping.path), mapping.path == target.executable
+    target = Target(pid)
+    for mapping in target.mappings():
+        name = Path(mapping.path).name
+        if "libpython" in name or mapping.path == target.executable:
+            file = interpreter.ElfFile(Path(mapping.path))
+            if interpreter.ADD_PENDING_CALL in file.symbols({interpreter.ADD_PENDING_CALL}):
+                return Path(mapping.path), mapping.path == target.executable
     raise AssertionError("a Python without symbols")
 
 
@@ -259,8 +262,7 @@ def test_a_python_without_symbols(tmp_path):
 
 def test_a_file_that_was_replaced_since_is_never_called_into(tmp_path):
     with _running_copy(tmp_path / "lib") as (process, copy):
-        with Target(process.pid) as target:
-            before = interpreter.find(target)
+        before = interpreter.find(Target(process.pid))
         other = copy.with_suffix(".other")
         data = bytearray(copy.read_bytes())
         # The same tables, other code: what a rebuilt library looks like from its symbols.
@@ -268,17 +270,16 @@ def test_a_file_that_was_replaced_since_is_never_called_into(tmp_path):
         data[at.file_offset : at.file_offset + 16] = bytes(16)
         other.write_bytes(data)
         other.replace(copy)
-        with Target(process.pid) as target:
-            if IS_ROOT:  # who may open what is mapped itself: /proc/PID/map_files
-                assert interpreter.find(target).addresses == before.addresses
-            else:
-                with pytest.raises(AttachRefused, match="replaced since it started"):
-                    interpreter.find(target)
+        target = Target(process.pid)
+        if IS_ROOT:  # who may open what is mapped itself: /proc/PID/map_files
+            assert interpreter.find(target).addresses == before.addresses
+        else:
+            with pytest.raises(AttachRefused, match="replaced since it started"):
+                interpreter.find(target)
 
 
 def test_addresses_are_those_that_the_linker_gave():
-    with Target(os.getpid()) as target:
-        found = interpreter.find(target)
+    found = interpreter.find(Target(os.getpid()))
     assert found.version == sys.version_info[:2]
     libc = ctypes.CDLL(None)
     assert found.addresses == {
@@ -289,6 +290,19 @@ def test_addresses_are_those_that_the_linker_gave():
             "mmap": libc.mmap,
         }.items()
     }
+
+
+def test_a_library_that_is_none(tmp_path):
+    """What is mapped under a name that is worth reading may be anything in a container."""
+    short = tmp_path / "libc.so.6"
+    short.write_bytes(b"\x7fELF\x02\x01" + bytes(14))
+    code = (
+        "import mmap, sys, time\nfile = open(sys.argv[1])\n"
+        "m = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)\n"
+        "print('ready', flush=True)\ntime.sleep(60)"
+    )
+    with running(sys.executable, "-c", code, short) as process:
+        assert interpreter.find(Target(process.pid)).version == sys.version_info[:2]
 
 
 # What state it is in.
@@ -376,7 +390,8 @@ def test_yama_forbids_it_to_a_user(scope, advice):
 
 
 def _as_nobody_with(yama):
-    with running("sleep", "60", ready=False, user=NOBODY) as process, Target(process.pid) as target:
+    with running("sleep", "60", ready=False, user=NOBODY) as process:
+        target = Target(process.pid)
 
         def work():
             os.setuid(NOBODY)
@@ -385,8 +400,27 @@ def _as_nobody_with(yama):
         return in_child(work)
 
 
+def test_yama_is_named_where_the_memory_may_not_be_read(tmp_path, monkeypatch):
+    """Under Yama a user may read all of /proc but that: no file is told to lack its symbols."""
+    scope = tmp_path / "scope"
+    scope.write_text("1\n")
+    monkeypatch.setattr(permission, "has_capability", lambda: False)
+    check = partial(permission.check_ptrace, yama=scope)
+    monkeypatch.setattr(interpreter, "check_ptrace", check)
+    with plain() as process:
+        target = Target(process.pid)
+        seen = tmp_path / "proc"
+        seen.mkdir()
+        for name in ("exe", "maps", "root", "status"):
+            (seen / name).symlink_to(target.proc / name)
+        target.proc = seen  # without mem
+        with pytest.raises(AttachRefused, match=r"kernel\.yama\.ptrace_scope is 1"):
+            interpreter.find(target)
+
+
 def test_without_yama_a_user_may(tmp_path):
-    with plain() as process, Target(process.pid) as target:
+    with plain() as process:
+        target = Target(process.pid)
         try:
             (target.proc / "mem").open("rb").close()
         except PermissionError:  # this kernel has Yama, or the container forbids it
@@ -468,14 +502,12 @@ def test_no_debugger_is_installed(tmp_path, monkeypatch):
 def test_remote_debugging_is_switched_off(options, variables, how):
     # A Python before 3.14 takes the option as well, and we take it for a 3.14.
     environment = {**os.environ, **variables}
-    with (
-        plain(*options, env=environment) as process,
-        Target(process.pid) as target,
-        pytest.raises(AttachRefused, match=how),
-    ):
-        preflight.choose(target, Interpreter((3, 14)))
-    with plain() as process, Target(process.pid) as target:
-        assert preflight.choose(target, Interpreter((3, 14))) is None
+    with plain(*options, env=environment) as process:
+        target = Target(process.pid)
+        with pytest.raises(AttachRefused, match=how):
+            preflight.choose(target, Interpreter((3, 14)))
+    with plain() as process:
+        assert preflight.choose(Target(process.pid), Interpreter((3, 14))) is None
 
 
 def test_nothing_to_detach():

@@ -34,8 +34,9 @@ class Attached:
     method: Method
     """``cooperative``: a probe was there already."""
     python: str | None
+    """None: the probe that was there already has said nothing so far."""
     torch: str | None
-    """None: torch is not imported yet; the probe starts when it is."""
+    """None beside a Python: torch is not imported yet; the probe starts when it is."""
     pause_s: float | None = None
     """How long a debugger held the process; None where none did."""
     waited_s: float = 0.0
@@ -52,29 +53,29 @@ def attach(pid: int, tell: Tell = lambda _: None, wait_s: float = WAIT_S) -> Att
         AttachRefused: nothing was touched, and why.
         AttachFailed: it was tried and given up within ``wait_s``; the process runs on.
     """
-    with Target(pid) as target:
-        permission.check_user(target)
-        if found := peer.connect(target, place.directories(target)):
-            with found:
-                return _cooperative(target, found)
-        preflight.check_state(target)
-        python = interpreter.find(target)
-        permission.check_ptrace(target)
-        debugger = preflight.choose(target, python)
-        meeting = place.find(target)
-        with Ticket(target, meeting) as ticket:
-            target.refresh()
-            method: Method = debugger.name if debugger else "remote_exec"
-            tell(f"attaching to {python.name} in process {pid} with {method}")
-            pause_s = None
-            if debugger is None:
-                remote_exec.ask(target, ticket)
-            else:
-                pause_s = queue_line(target, python, debugger, ticket.line)
-            waited_s = _wait_until_taken(target, ticket, tell, wait_s)
-            answer = _wait_for_answer(target, ticket, tell)
-        _wait_for_hello(target, tell)
-        return Attached(pid, method, answer.python, answer.torch, pause_s, waited_s)
+    target = Target(pid)
+    permission.check_user(target)
+    if found := peer.connect(target, place.directories(target)):
+        with found:
+            return _cooperative(target, found)
+    preflight.check_state(target)
+    python = interpreter.find(target)
+    permission.check_ptrace(target)
+    debugger = preflight.choose(target, python)
+    meeting = place.find(target)
+    with Ticket(target, meeting) as ticket:
+        target.refresh()
+        method: Method = debugger.name if debugger else "remote_exec"
+        tell(f"attaching to {python.name} in process {pid} with {method}")
+        pause_s = None
+        if debugger is None:
+            remote_exec.ask(target, ticket)
+        else:
+            pause_s = queue_line(target, python, debugger, ticket.line)
+        waited_s = _wait_until_taken(target, ticket, tell, wait_s)
+        answer = _wait_for_answer(target, ticket, tell)
+    _wait_for_hello(target, tell)
+    return Attached(pid, method, answer.python, answer.torch, pause_s, waited_s)
 
 
 def detach(pid: int, tell: Tell = lambda _: None, wait_s: float = WAIT_S) -> None:
@@ -84,22 +85,22 @@ def detach(pid: int, tell: Tell = lambda _: None, wait_s: float = WAIT_S) -> Non
         AttachRefused: there is no probe in this process, or it is not ours to ask.
         AttachFailed: it did not answer within ``wait_s``.
     """
-    with Target(pid) as target:
-        permission.check_user(target)
-        found = peer.connect(target, place.directories(target))
-        if found is None:
-            raise AttachRefused(f"there is no probe of vramtop in process {pid}")
-        with found:
-            found.send("detach")
-            until = time.monotonic() + wait_s
-            while time.monotonic() < until:
-                if any(message["type"] == "bye" for message in found.messages()):
-                    return
-                if not found.is_open:
-                    if not target.is_alive():
-                        return  # its hooks went with it
-                    raise AttachFailed(f"the probe of process {pid} hung up without a word")
-                tell(f"waiting for the probe of process {pid} to leave")
+    target = Target(pid)
+    permission.check_user(target)
+    found = peer.connect(target, place.directories(target))
+    if found is None:
+        raise AttachRefused(f"there is no probe of vramtop in process {pid}")
+    with found:
+        found.send("detach")
+        until = time.monotonic() + wait_s
+        while time.monotonic() < until:
+            if any(message["type"] == "bye" for message in found.messages()):
+                return
+            if not found.is_open:
+                if not target.is_alive():
+                    return  # its hooks went with it
+                raise AttachFailed(f"the probe of process {pid} hung up without a word")
+            tell(f"waiting for the probe of process {pid} to leave")
     raise AttachFailed(f"the probe of process {pid} has not left within {wait_s:.0f} s")
 
 
@@ -185,6 +186,6 @@ def _wait_for_hello(target: Target, tell: Tell) -> None:
         tell(f"waiting for the probe of process {target.pid} to listen")
         time.sleep(_POLL_S)
     raise AttachFailed(
-        f"the probe is in process {target.pid} but does not listen; workers and launchers have "
-        "none until they train"
+        f"the probe is in process {target.pid}, but nobody answers at its socket; look whether "
+        "`vramtop` shows it, else try again"
     )

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import AttachRefused
 from .elf import ElfFile, Symbol
+from .permission import check_ptrace
 from .target import Mapping, Target
 
 ADD_PENDING_CALL = "Py_AddPendingCall"
@@ -44,7 +45,8 @@ def find(target: Target) -> Interpreter:
     """Look into the files that the process has mapped; it is not touched.
 
     Raises:
-        AttachRefused: it is not a Python ≥ 3.9, or what is needed is not in its symbol tables.
+        AttachRefused: it is not a Python ≥ 3.9, what is needed is not in its symbol tables, or
+            the kernel does not permit to compare them with its memory.
     """
     try:
         executable = target.executable
@@ -60,7 +62,7 @@ def find(target: Target) -> Interpreter:
     for mapping in _code_of_each(mappings, executable):
         try:
             file = ElfFile(_readable(target, mapping, executable))
-        except (OSError, ValueError):
+        except (OSError, ValueError, struct.error):  # it may be any file
             continue
         found = file.symbols({*FUNCTIONS, _VERSION} - addresses.keys())
         is_python = is_python or _says_python(mapping.path)
@@ -91,6 +93,8 @@ def _judge(
             f"{who} runs Python {version[0]}.{version[1]}; the probe needs 3.9 or newer"
         )
     missing = [name for name in FUNCTIONS if name not in addresses]
+    if missing:
+        check_ptrace(target)  # where its memory may not be read, none is found to be there
     if version is None or (missing and version < REMOTE_EXEC):
         raise AttachRefused(
             f"{who} is a Python whose symbols are missing ({', '.join(missing) or 'version'}): a "

@@ -64,13 +64,15 @@ class Peer:
             return []
 
     def versions(self, limit_s: float) -> tuple[str | None, str | None]:
-        """Of Python and torch, as far as the probe says them in time."""
+        """Of Python and torch (None without it); twice None if the probe says nothing in time."""
         self.send("subscribe", period_s=_QUIET_PERIOD_S, history=False)
         said: dict[str, dict[str, Any]] = {}
         until = time.monotonic() + limit_s
         while self.is_open and time.monotonic() < until and "job" not in said:
             said.update((message["type"], message) for message in self.messages())
-        found = said.get("hello", {}).get("python"), said.get("job", {}).get("torch")
+        if "job" not in said:  # comes after the hello
+            return None, None
+        found = said.get("hello", {}).get("python"), said["job"].get("torch")
         python, torch = (value if isinstance(value, str) else None for value in found)
         return python, torch
 

@@ -1,4 +1,4 @@
-"""One running process as /proc shows it, held by a descriptor so that its pid cannot be reused."""
+"""One running process as /proc shows it, told by its start time from a later one of its pid."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ..errors import AttachRefused
 from ..protocol import rendezvous
@@ -41,33 +39,15 @@ class Target:
         self.pid = pid
         self.proc = Path(f"/proc/{pid}")
         try:
-            self._descriptor = os.pidfd_open(pid)
-        except (OSError, OverflowError, ValueError):
-            thread_of = _thread_of(pid)
-            if thread_of is not None:
-                raise AttachRefused(
-                    f"{pid} is a thread of process {thread_of}; attach to {thread_of}"
-                ) from None
-            raise AttachRefused(
-                f"there is no process {pid}; `vramtop` lists those that use a device"
-            ) from None
-        try:
             self.ticks = rendezvous.start_ticks(pid)
             self.status = self._status()
         except (OSError, ValueError, IndexError):
-            os.close(self._descriptor)
-            raise AttachRefused(f"process {pid} has just ended, or /proc hides it") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        os.close(self._descriptor)
+            raise AttachRefused(
+                f"there is no process {pid}; `vramtop` lists those that use a device"
+            ) from None
+        leader = self.status.get("Tgid", str(pid))
+        if leader != str(pid):  # /proc does not list threads, but has them
+            raise AttachRefused(f"{pid} is a thread of process {leader}; attach to {leader}")
 
     def is_alive(self) -> bool:
         """Whether it still is the same process, and no zombie."""
@@ -159,13 +139,3 @@ class Target:
     def _status(self) -> dict[str, str]:
         lines = (self.proc / "status").read_text(errors="replace").splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def _thread_of(pid: int) -> int | None:
-    """The process whose thread has this id."""
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-        leader = next(int(line.split()[1]) for line in lines if line.startswith("Tgid:"))
-        if leader != pid:
-            return leader
-    return None

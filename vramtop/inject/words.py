@@ -13,7 +13,12 @@ _METHODS = {
 
 def in_words(attached: Attached) -> str:
     """Who it is, how long it was held, and what is still missing."""
-    inside = f"Python {attached.python or 'of unknown version'}"
+    if attached.python is None:
+        return (
+            f"process {attached.pid} has a probe already, which does not answer now: a long C call "
+            "may hold its interpreter; what it says is shown as soon as it does"
+        )
+    inside = f"Python {attached.python}"
     if attached.torch:
         inside += f", torch {attached.torch}"
     how = _METHODS.get(attached.method, f"with {attached.method}")
