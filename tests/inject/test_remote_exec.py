@@ -33,7 +33,11 @@ def _rendezvous(tmp_path, monkeypatch):
 def running(code, *options, **variables):
     command = [PYTHON, *options, "-c", code]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **variables},
     )
     try:
         assert process.stdout.readline() == "ready\n"
@@ -61,8 +65,8 @@ def test_a_sleeping_one_is_given_up_and_stays_as_it_was():
     with running(ASLEEP) as process:
         with pytest.raises(AttachFailed, match="given up after 1 s: the main thread"):
             attach(process.pid, wait_s=1)
-        assert process.stdout.readline() == "[]\n"
-        assert process.wait(30) == 0
+        assert process.communicate(timeout=30) == ("[]\n", "")
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

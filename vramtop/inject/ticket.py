@@ -41,6 +41,7 @@ class Ticket:
 
     def __init__(self, target: Target, place: Place) -> None:
         clean_up(place.directory)
+        self._is_withdrawn = False
         name = f"{target.pid}-{target.ticks}-{secrets.token_hex(4)}{SUFFIX}"
         self.path = place.directory / name
         seen = f"{place.directory_seen}/{name}"
@@ -64,7 +65,10 @@ class Ticket:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for suffix in ("", TAKEN, SCRIPT, ANSWER):
+        self.withdraw()
+        # An interpreter that comes too late complains to the user if it finds no script; the one
+        # that it finds does nothing, and goes when the process has ended.
+        for suffix in (TAKEN, ANSWER) if self._is_withdrawn else (TAKEN, ANSWER, SCRIPT):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def is_taken(self) -> bool:
@@ -77,6 +81,7 @@ class Ticket:
             self.path.unlink()
         except FileNotFoundError:
             return False
+        self._is_withdrawn = True
         return True
 
     def write_script(self) -> None:
