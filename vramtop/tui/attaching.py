@@ -49,7 +49,7 @@ class Attaching(Dialogs):
         from .screens.confirm import ConfirmScreen
 
         process = self.frame.process if self.frame else None
-        if why := self._why_not_attach(process) or "":
+        if why := self._why_not_attach(process):
             self._change(message=why)
         elif process is not None:
 
