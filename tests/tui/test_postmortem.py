@@ -91,8 +91,42 @@ async def test_it_stays_when_its_source_has_forgotten_it(shown):
             screen.source.give(replace(last, taken_at=last.taken_at + later_s, processes=without))
             await screen.pilot.pause()
             assert "(OOM)" in screen.line_with(ROW)
-        assert "▲" not in screen.lines[0]  # two hours later it is no news
+            assert f"▲ pid {PID} ran out of memory: press w" in screen.lines[0]
         await screen.press("w")
+        assert "asked 2.00 GiB" in screen.words
+        await screen.press("escape")
+        assert "▲" not in screen.lines[0]  # it is known
+        await screen.press("w")  # and told of again
+        assert "asked 2.00 GiB" in screen.words
+
+
+async def test_an_oom_that_the_program_has_outlived_is_no_news_for_ever(shown):
+    shots = failed(state="running")  # in a thread, say
+    async with shown(source=Failing(shots)) as screen:
+        assert "ran out of memory" in screen.lines[0]
+        screen.source.give(replace(shots[-1], taken_at=shots[-1].taken_at + 601))
+        await screen.pilot.pause()
+        assert "▲" not in screen.lines[0]
+
+
+async def test_w_tells_of_what_is_warned_of_before_what_is_known(shown):
+    """The first one that failed stays selected; then another fails."""
+    shots = failed()
+    last = shots[-1]
+    other = next(p for p in last.processes if p.pid != PID)
+    failure = replace(FAILURE, at=last.taken_at + 1, requested_bytes=5 * (1 << 30), file=None)
+    other = replace(other, state="gone", probe=replace(other.probe, state="gone", failure=failure))
+    processes = tuple(other if p.pid == other.pid else p for p in last.processes)
+    async with shown(source=Failing(shots)) as screen:
+        await screen.press("w", "escape")
+        assert screen.selected() == PID
+        screen.source.give(replace(last, taken_at=last.taken_at + 1, processes=processes))
+        await screen.pilot.pause()
+        assert f"▲ pid {other.pid} ran out of memory: press w" in screen.lines[0]
+        assert "more" not in screen.lines[0]
+        await screen.press("w")
+        assert "asked 5.00 GiB" in screen.words
+        await screen.press("escape", "w")
         assert "asked 2.00 GiB" in screen.words
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,8 +14,8 @@ from .oom_figures import failed_device
 from .postmortem import is_settled, verdict
 from .units import format_bytes
 
-_FAILURE_S: Final = 600.0
-"""So long a failure is an alert; its row tells of it for longer."""
+_OUTLIVED_S: Final = 600.0
+"""So long a failure is an alert that its program has outlived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,19 @@ class Alert:
     """The whole of it, where the line is short of something."""
 
 
-def alerts(fleet: Fleet, at_percent: float | None = None) -> tuple[Alert, ...]:
+def alerts(
+    fleet: Fleet, at_percent: float | None = None, seen: Collection[str] = ()
+) -> tuple[Alert, ...]:
     """What is to be warned of in the last snapshot: failures, the latest first, the nearest OOM.
 
     Args:
         fleet: with its forecasts (``outlook.foresee``).
         at_percent: the share of a device's memory in use from which on that is an alert; None for
             never, since a GPU that a training fills is as it should be.
+        seen: keys of failures that are known by now.
     """
-    return (*_failures(fleet), *_forecasts(fleet), *_thresholds(fleet, at_percent))
+    failures = (alert for alert in _failures(fleet) if alert.key not in seen)
+    return (*failures, *_forecasts(fleet), *_thresholds(fleet, at_percent))
 
 
 def _failures(fleet: Fleet) -> Iterator[Alert]:
@@ -51,7 +55,7 @@ def _failures(fleet: Fleet) -> Iterator[Alert]:
         for process in fleet.processes
         if process.probe.failure is not None
         and is_settled(process, now)
-        and now - process.probe.failure.at < _FAILURE_S
+        and (process.probe.state == "gone" or now - process.probe.failure.at < _OUTLIVED_S)
     ]
     for failure, process in sorted(failed, key=lambda pair: -pair[0].at):
         device = failed_device(process, failure)

@@ -37,8 +37,12 @@ class View:
     """Groups whose ranks have rows of their own."""
     paused: bool = False
     period_s: float = 1.0
+    can_act: bool = True
+    """Whether signals and attach are there: neither in a replay nor with --readonly."""
     alert_at_percent: float | None = None
     """How full a device may be before the screen warns; None: as full as it likes."""
+    seen: frozenset[str] = frozenset()
+    """Keys of the failures whose story was opened: of them nobody is warned any more."""
     message: str = ""
     """The answer to the last key, until the next one."""
     is_recording: bool = False
@@ -112,7 +116,7 @@ class Frame:
     @cached_property
     def alerts(self) -> tuple[Alert, ...]:
         """What the user is to be warned of."""
-        return alerts(self.fleet, self.view.alert_at_percent)
+        return alerts(self.fleet, self.view.alert_at_percent, self.view.seen)
 
     @cached_property
     def torch_device(self) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+from ..core.alerts import Alert
 from ..core.model import Process
 from ..core.ranks import JobRow
 from .frame import Frame
@@ -25,19 +27,22 @@ class PostMortems(Navigation):
             self.watch(self, "frame", self._keep_predictions, init=False)
 
     def action_post_mortem(self) -> None:
-        """The story of the selected process's failure, else of the latest one."""
+        """The story of the selected process's failure, else of the one that is warned of."""
         frame = self.frame
         if frame is None:
             return
-        process = _failed(frame)
-        if process is None:
+        failed = _failed(frame)
+        if not failed:
             self._change(
                 message="no process here has failed; `vramtop postmortem` tells of earlier ones"
             )
             return
         from .screens.postmortem import PostMortemScreen
 
-        self.push_screen(PostMortemScreen(frame, process.key))
+        pids = {process.pid for process in failed}
+        known = {alert.key for alert in _warned(frame) if alert.pid in pids}
+        self._change(seen=self._view.seen | known)
+        self.push_screen(PostMortemScreen(self.frame or frame, failed[0].key))
 
     def _keep_predictions(self, frame: Frame | None) -> None:
         """Put what was predicted of a process into its post-mortem; nothing is begun for it."""
@@ -62,20 +67,41 @@ class PostMortems(Navigation):
             self.run_worker(partial(add_prediction, path, values), thread=True)
 
 
-def _failed(frame: Frame) -> Process | None:
+def _warned(frame: Frame) -> list[Alert]:
+    """The failures that the screen warns of."""
+    return [alert for alert in frame.alerts if alert.kind in {"oom", "lost"}]
+
+
+def _failed(frame: Frame) -> list[Process]:
+    """The failed processes that are meant, the cause first; several of one job.
+
+    Those of the selected row, unless only others are warned of.
+    """
+    warned = {alert.pid for alert in _warned(frame)}
     row = frame.row
     ranks = row.ranks if isinstance(row, JobRow) else (row,) if row else ()
-    selected = [(rank.process.probe.failure, rank.process) for rank in ranks]
-    causes = [
-        ((bool(failure.caught), failure.kind != "oom", failure.at, place), process)
-        for place, (failure, process) in enumerate(selected)
-        if failure is not None
-    ]
-    if causes:  # of a job the rank that failed first: others are lost when one is out of memory
-        return min(causes)[1]
+    selected = _by_cause(rank.process for rank in ranks)
+    if selected and (not warned or any(process.pid in warned for process in selected)):
+        return selected
     failed = [
-        (failure.at, place, process)
+        ((process.pid in warned, failure.at, place), process)
         for place, process in enumerate(frame.fleet.processes)
         if (failure := process.probe.failure) is not None and not failure.caught
     ]
-    return max(failed)[2] if failed else None
+    if not failed:
+        return selected
+    latest = max(failed)[1]
+    group = latest.probe.group
+    if group is None:
+        return [latest]
+    return _by_cause(process for _, process in failed if process.probe.group == group)
+
+
+def _by_cause(processes: Iterable[Process]) -> list[Process]:
+    """The first that failed first: of a job others are lost when one is out of memory."""
+    failed = [
+        ((bool(failure.caught), failure.kind != "oom", failure.at, place), process)
+        for place, process in enumerate(processes)
+        if (failure := process.probe.failure) is not None
+    ]
+    return [process for _, process in sorted(failed)]
