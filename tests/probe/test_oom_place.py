@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vramtop.probe import oom_place
+from vramtop.probe import oom, oom_place
 from vramtop.probe.faults import Faults
 from vramtop.probe.gate import Gate
 from vramtop.probe.oom import OomWatch
@@ -140,3 +140,19 @@ def test_where_the_engine_is_silent_the_last_peak_speaks(tmp_path, phase, module
     assert (told["phase"], told["module"], told["step"]) == ("backward", module, 812)
     assert told["module_source"] == ("last_peak" if module else None)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_allocator_that_tells_nobody_leaves_the_exceptions(monkeypatch):
+    # As of cudaMallocAsync and pluggable allocators.
+    def refuse(_):
+        raise RuntimeError("cudaMallocAsync does not yet support attachOutOfMemoryObserver.")
+
+    name = "_cuda_attach_out_of_memory_observer"
+    monkeypatch.setattr(torch._C, name, refuse, raising=False)
+    faults = Faults()
+    monkeypatch.setattr(oom, "_heard_by", SimpleNamespace(_faults=faults))
+    monkeypatch.setattr(oom, "_is_attached", False)
+    oom._attach()
+    assert not faults.off(oom.PART)
+    (said,) = faults.messages
+    assert said.startswith("what the allocator says of failures is off: RuntimeError: cudaMalloc")

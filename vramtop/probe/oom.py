@@ -32,6 +32,7 @@ from .replay import BACKWARD
 from .updates import Updates
 
 PART = "post-mortems"
+_OF_ALLOCATOR = "what the allocator says of failures"
 _RESERVE_BYTES = 4 << 20
 """Address space that is given back before anything is done: a file takes some hundred kilobytes."""
 _SPACING_S = 0.1
@@ -369,9 +370,9 @@ def _attach() -> None:
         attach = getattr(core, "_cuda_attach_out_of_memory_observer", None)
         if attach is not None:  # a CPU build has none
             attach(_allocator_failed)
-    except Exception as error:
+    except Exception as error:  # cudaMallocAsync has none; exceptions tell all the same
         if _heard_by is not None:
-            _heard_by._report(error)
+            _heard_by._faults.report(_OF_ALLOCATOR, error)
 
 
 def _allocator_failed(device: int, asked: int, total: int, free: int, *_newer: Any) -> None:
