@@ -6,12 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import vramtop
 from tests.conftest import read_recording
+from vramtop.cli.record import _Watched
+from vramtop.sources.fake import snapshots
 
 DEMO = Path(__file__).parents[1] / "recordings" / "demo.vramtop"
 TRAINING = Path(vramtop.__file__).parent / "cli" / "demo_training.py"
@@ -95,6 +100,16 @@ def test_seconds_end_it_and_the_file_grows_with_the_next(recorder, tmp_path):
     found, ending = read_recording(path)
     assert ending == ""
     assert len(found) > before
+
+
+def test_trainings_that_have_ended_meanwhile_are_counted_too():
+    recorder = SimpleNamespace(count=7, dropped=0, written_bytes=2048, take=lambda _: None)
+    watched = _Watched(recorder)
+    for snapshot in islice(snapshots("fleet"), 2):
+        watched.take(snapshot)
+    streaming = sum(process.probe.state == "streaming" for process in snapshot.processes)
+    watched.take(replace(snapshot, processes=()))
+    assert watched.said == f"7 snapshots, 2.00 KiB, {streaming} trainings"
 
 
 def test_a_killed_recorder_leaves_a_recording_of_the_training(

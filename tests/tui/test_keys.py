@@ -241,6 +241,7 @@ async def test_readonly_takes_signals_away_everywhere(shown, sent):
         await screen.press("T", "K", "I")
         assert "Cancel" not in screen.text
         assert "SIG" not in screen.text
+        assert "signals and attach are taken away: readonly" in screen.text
         await screen.press("f1")
         assert "SIG" not in screen.text
     assert not any(action.is_signal for action in available(readonly=True))

@@ -69,20 +69,39 @@ async def settle(screen):
     await until(screen, lambda: replay.shown[1].text in screen.lines[0])
 
 
+async def painted(screen):
+    """All messages are handled, and what they led to; a pause would wait for an idle machine."""
+    for _ in range(2):
+        await screen.pilot._wait_for_screen()
+        screen.app.screen._on_timer_update()
+    await screen.pilot._wait_for_screen()
+
+
 async def panes_of(screen):
-    """Every pane as it is on the screen, text and styles, the lower ones in turn."""
+    """Every pane as it is on the screen, text and styles; those that share a place in turn."""
     found = {}
-    for number, pane in enumerate(PANES, 1):
-        await screen.press(str(number))
-        screen.app._change()  # painted once more, with the focus where it is by now
-        await screen.pilot.pause()
-        region = screen.app.query_one(f"#{pane.NAME}").region
+    # From the last one: what is in sight beside it need not be gone to.
+    for number, pane in reversed([*enumerate(PANES, 1)]):
+        if pane.NAME in found:
+            continue
+        screen.app.action_pane(number)
+        await painted(screen)
+        screen.app._change()  # once more, with the focus where it is by now
+        await painted(screen)
         strips = screen.app.screen._compositor.render_strips()
-        cells = [
-            [(char, str(segment.style)) for segment in strips[y] for char in segment.text]
-            for y in range(region.y, region.bottom)
+        rows = [
+            [
+                (char, style)
+                for segment in strip
+                for style in [str(segment.style)]
+                for char in segment.text
+            ]
+            for strip in strips
         ]
-        found[pane.NAME] = [row[region.x : region.right] for row in cells]
+        for name in {*screen.shown_panes()} - found.keys():
+            region = screen.app.query_one(f"#{name}").region
+            found[name] = [row[region.x : region.right] for row in rows[region.y : region.bottom]]
+        assert pane.NAME in found
     return found
 
 
@@ -177,10 +196,10 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(shown, here):
         await screen.press("r")
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
-            await screen.step(10)
-            for _ in range(9):
-                await screen.step()
-                await screen.pilot.pause(0.05)
+            recorder = screen.app._recorder
+            await screen.step(19)
+            await until(screen, lambda: recorder.problem)
+            await screen.step()
             await until(screen, lambda: screen.app._recorder is None)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -205,9 +224,16 @@ async def test_where_nothing_can_be_written_a_line_says_so(shown, here, monkeypa
         assert "● rec" not in screen.lines[0]
 
 
+@pytest.fixture(scope="module")
+def two_minutes(tmp_path_factory):
+    """A recording of a made-up training."""
+    path = tmp_path_factory.mktemp("recorded") / "a.vramtop"
+    return write(path, islice(snapshots("training"), 130))
+
+
 @pytest.fixture
-def replay(tmp_path):
-    return Replay(write(tmp_path / "a.vramtop", islice(snapshots("training"), 130)))
+def replay(two_minutes):
+    return Replay(two_minutes)
 
 
 async def test_keys_go_back_and_forth_and_the_status_line_says_where(shown, replay):
@@ -255,13 +281,46 @@ async def test_in_a_replay_nothing_acts_on_processes(shown, replay):
     async with shown(source=replay, size=(160, 70)) as screen:
         await screen.press("space", "T")
         assert "Send SIGTERM" not in screen.text
-        await screen.press("a", "r")
+        said = "a replay shows what was: no signals, no attach, nothing to record"
+        for key in "TKIar":
+            await screen.press("0")
+            await settle(screen)
+            assert said not in screen.text
+            await screen.press(key)
+            assert said in screen.text
         assert "rec" not in screen.lines[0]
         await screen.press("question_mark")
         for words in ("ten seconds back", "twice as fast", "to the end"):
             assert words in screen.text
         for words in ("ask it to end", "put the probe into it", "read more often", "to a file"):
             assert words not in screen.text
+
+
+async def test_on_a_small_screen_the_footer_has_what_moves_a_replay(shown, replay):
+    async with shown(source=replay, size=(80, 24)) as screen:
+        await screen.press("space", "0")
+        await settle(screen)
+        keys = " q Quit  ? Help  space {}  , −10 s  . +10 s  > + Faster  / Filter  s Sort"
+        assert screen.lines[-1].rstrip() == keys.format("Resume")
+        await screen.press("dollar_sign")
+        await settle(screen)
+        assert screen.lines[-1].rstrip() == keys.format("Restart")
+
+
+async def test_where_nothing_can_be_attached_to_no_key_for_it_is_named(shown, recorded, tmp_path):
+    (number, bare), *_ = (
+        (number, snapshot)
+        for number, snapshot in enumerate(recorded)
+        if any(process.probe.state == "none" for process in snapshot.processes)
+    )
+    assert bare.processes[0].probe.state == "none"
+    path = write(tmp_path / "a.vramtop", recorded[number : number + 1])
+    async with shown(source=Replay(path)) as screen:
+        await settle(screen)
+        assert "no probe: next time start it with `vramtop run -- …`" in screen.words
+        await screen.press("enter")
+        assert "none: next time start it with" in screen.words
+        assert "press a" not in screen.words
 
 
 async def test_the_end_of_a_cut_recording_is_said(shown, tmp_path):

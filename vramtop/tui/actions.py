@@ -114,20 +114,29 @@ ACTIONS: Final = (
 )
 
 
+_LATE_IN_A_REPLAY: Final = {"what_if", "batches", "command_palette"}
+
+
 def available(*, readonly: bool, is_replay: bool = False) -> tuple[Action, ...]:
-    """The actions of this run."""
+    """The actions of this run, those first that a narrow footer must have."""
     other = "live" if is_replay else "replay"
-    return tuple(
+    found = (
         action
         for action in ACTIONS
         if action.when != other and not (action.is_signal and (readonly or is_replay))
     )
+    return tuple(sorted(found, key=lambda action: is_replay and action.name in _LATE_IN_A_REPLAY))
 
 
 def bindings(actions: tuple[Action, ...]) -> list[Binding]:
-    """One binding for each key of each action."""
-    return [
-        Binding(key, action.name, action.help, show=action.in_footer)
+    """One binding for each key of each action; keys that only live trainings have say so."""
+    found = {
+        key: Binding(key, action.name, action.help, show=action.in_footer)
         for action in actions
         for key in action.keys
-    ]
+    }
+    for action in ACTIONS:
+        if action.is_signal or action.when == "live":
+            for key in action.keys:
+                found.setdefault(key, Binding(key, "not_here", show=False))
+    return list(found.values())

@@ -51,11 +51,13 @@ class VramtopApp(Recorded):
         pane: str | None = None,
         on_alerts: OnAlerts | None = None,
     ) -> None:
-        super().__init__(view or View(), source)
+        is_replay = isinstance(source, Replay)
+        can_act = not (readonly or is_replay)
+        super().__init__(replace(view or View(), can_act=can_act), source)
         for known in THEMES:
             self.register_theme(known)
         self.theme = theme if theme in self.available_themes else DARK
-        self.actions = available(readonly=readonly, is_replay=isinstance(source, Replay))
+        self.actions = available(readonly=readonly, is_replay=is_replay)
         self._bindings.key_to_bindings.pop("ctrl+c")  # textual only explains how to quit
         for binding in bindings(self.actions):
             self._bindings.key_to_bindings.setdefault(binding.key, []).append(binding)

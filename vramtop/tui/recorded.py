@@ -65,7 +65,9 @@ class Recorded(Explorers):
     _feed: Feed | ReplayFeed
 
     def __init__(self, view: View, source: SnapshotSource | Replay) -> None:
-        if not isinstance(source, Replay):
+        if isinstance(source, Replay):
+            view = replace(view, playback=source.shown[1])
+        else:
             view = replace(view, period_s=source.period_s)
         super().__init__(view)
         self._replay = source if isinstance(source, Replay) else None
@@ -129,6 +131,14 @@ class Recorded(Explorers):
         if self._recorder is not None and self._recorder.problem:
             self.call_later(self._end_recording)
 
+    def action_not_here(self) -> None:
+        """A key that acts on processes or records, where that cannot be."""
+        if self._replay is not None:
+            said = "a replay shows what was: no signals, no attach, nothing to record"
+        else:
+            said = "signals and attach are taken away: readonly"
+        self._change(message=said)
+
     # How fast it goes, live or not.
 
     def _follow_replay(self) -> None:
@@ -144,7 +154,7 @@ class Recorded(Explorers):
         if self._replay is None:
             self._change(paused=not self._view.paused)
         else:
-            self._replay.toggle_pause()
+            self._drive(Replay.toggle_pause)
 
     def action_faster(self) -> None:
         """Read more often."""
@@ -161,20 +171,21 @@ class Recorded(Explorers):
 
     def action_seek(self, by_s: float) -> None:
         """So many seconds on or back."""
-        if self._replay is not None:
-            self._replay.seek(by_s)
+        self._drive(lambda replay: replay.seek(by_s))
 
     def action_step(self, by: int) -> None:
         """So many snapshots on or back."""
-        if self._replay is not None:
-            self._replay.step(by)
+        self._drive(lambda replay: replay.step(by))
 
     def action_to_end(self, last: bool) -> None:
         """To the first or the last snapshot."""
-        if self._replay is not None:
-            self._replay.seek_end(last=last)
+        self._drive(lambda replay: replay.seek_end(last=last))
 
     def action_speed(self, by: int) -> None:
         """Faster or slower."""
+        self._drive(lambda replay: replay.change_speed(by))
+
+    def _drive(self, command: Callable[[Replay], object]) -> None:
         if self._replay is not None:
-            self._replay.change_speed(by)
+            self._change()  # what was answered to the key before is read
+            command(self._replay)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from ..core.model import Process
 from ..core.units import format_percent, format_rate
+from .frame import View
 
 
-def why_no_breakdown(process: Process) -> list[str]:
+def how_to_get_a_probe(view: View) -> str:
+    """For a process without one."""
+    now = "press a to put one in; " * view.can_act
+    return f"{now}next time start it with `vramtop run -- …`"
+
+
+def why_no_breakdown(process: Process, view: View) -> list[str]:
     """What to do so that this process can be explained."""
     probe = process.probe
     if process.state == "gone":
         return ["the process has ended"]
     if probe.state == "none":
         return [
-            "no probe: press a to put one in; next time start it with `vramtop run -- …`",
+            f"no probe: {how_to_get_a_probe(view)}",
             "The driver's and the host's figures need none; enter shows them.",
         ]
     said = ["the probe is there and waits for the first training step"]

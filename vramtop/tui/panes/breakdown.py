@@ -55,7 +55,7 @@ class BreakdownPane(Pane):
         if process is None:
             return sentences(["no process selected"], width, frame)
         if part is None or part.breakdown is None:
-            return sentences(why_no_breakdown(process), width, frame)
+            return sentences(why_no_breakdown(process, frame.view), width, frame)
         rows = breakdown_rows(frame.fleet, process, part.device)
         above, below = _bars(frame, rows, width), _below(frame, part.breakdown, process, width)
         table = _Table(frame, width, rows)

@@ -73,7 +73,7 @@ class ModulesPane(Pane):
         if process is None:
             return sentences(["no process selected"], width, frame)
         if frame.part is None:
-            return sentences(why_no_breakdown(process), width, frame)
+            return sentences(why_no_breakdown(process, frame.view), width, frame)
         if detail is None:
             return sentences(why_no_detail(process), width, frame)
         root = self._tree(detail.modules)

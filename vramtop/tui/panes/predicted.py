@@ -52,7 +52,7 @@ class PredictedPane(Pane):
         if process is None:
             return sentences(["no process selected"], width, frame)
         if frame.part is None or frame.torch_device is None or prediction is None:
-            return sentences(why_no_breakdown(process), width, frame)
+            return sentences(why_no_breakdown(process, frame.view), width, frame)
         comparison = prediction.comparison
         if comparison is None:
             told = []

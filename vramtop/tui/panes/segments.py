@@ -41,7 +41,7 @@ class SegmentsPane(Pane):
         if process is None:
             return sentences(["no process selected"], width, frame)
         if part is None:
-            return sentences(why_no_breakdown(process), width, frame)
+            return sentences(why_no_breakdown(process, frame.view), width, frame)
         if part.device == "cpu":
             why = "the CPU has no caching allocator; a segment map needs CUDA"
             return sentences([why], width, frame)

@@ -48,7 +48,7 @@ class WaterfallPane(Pane):
         if process is None:
             return sentences(["no process selected"], width, frame)
         if part is None:
-            return sentences(why_no_breakdown(process), width, frame)
+            return sentences(why_no_breakdown(process, frame.view), width, frame)
         phases = phase_rows(detail) if detail else []
         stages = stage_rows(part.stages)
         ceiling = ceiling_bytes(detail) if detail else 0

@@ -17,8 +17,9 @@ from ...core.phases import peak_sentence, phase_rows
 from ...core.postmortem import verdict
 from ...core.postmortem_story import caught_text
 from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
-from ..frame import Frame
+from ..frame import Frame, View
 from ..paint import Piece, fit, line, printable, swatch
+from ..words import how_to_get_a_probe
 from .overlay import OverlayScreen
 
 _LABEL = 20
@@ -39,7 +40,7 @@ class DetailsScreen(OverlayScreen):
         if process is None:
             said: list[tuple[str, str]] = [("process", "has ended and is forgotten")]
         else:
-            said = [*_process_facts(frame, process), *_probe_facts(process)]
+            said = [*_process_facts(frame, process), *_probe_facts(process, frame.view)]
             if process.probe.failure is not None and not process.probe.failure.caught:
                 said.append(("failed", f"{verdict(frame.fleet, process)} (w: all of it)"))
         lines = [text for label, value in said for text in _fact(frame, label, value, width)]
@@ -86,11 +87,10 @@ def _process_facts(frame: Frame, process: Process) -> list[tuple[str, str]]:
     return facts
 
 
-def _probe_facts(process: Process) -> list[tuple[str, str]]:
+def _probe_facts(process: Process, view: View) -> list[tuple[str, str]]:
     probe = process.probe
     if probe.state == "none":
-        how = "none: press a to put one in; next time start it with `vramtop run -- …`"
-        return [("probe", how)]
+        return [("probe", f"none: {how_to_get_a_probe(view)}")]
     facts: list[tuple[str, str]] = [("probe", probe.state)]
     versions = [("Python", probe.python), ("torch", probe.torch), ("CUDA", probe.cuda)]
     facts += [(label, value) for label, value in versions if value]

@@ -57,6 +57,14 @@ class StatusBar(Canvas):
         self.paint([line([*pieces, *right], width, dim)])
 
 
+def _pause_label(frame: Frame) -> str:
+    """What space does next."""
+    playback = frame.view.playback
+    if playback is not None and playback.at_end:
+        return "Restart"
+    return "Resume" if (playback.is_paused if playback else frame.view.paused) else "Pause"
+
+
 def _cells(pieces: Sequence[Piece]) -> int:
     return sum(cell_len(text) for text, _ in pieces)
 
@@ -118,9 +126,7 @@ class Footer(Canvas):
         self._places = []
         used = 0
         for action in self._actions:
-            playback = frame.view.playback
-            halted = playback.is_paused if playback else frame.view.paused
-            label = "Resume" if action.name == "pause" and halted else action.label
+            label = _pause_label(frame) if action.name == "pause" else action.label
             key, word = f" {action.shown_keys}", f" {label} "
             if used + len(key) + len(word) > width:
                 break
