@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -18,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from vramtop.errors import AttachRefused
-from vramtop.inject import interpreter, permission, preflight
+from vramtop.inject import debugger, interpreter, permission, place, preflight
 from vramtop.inject.attacher import attach, detach
+from vramtop.inject.gdb import Gdb
 from vramtop.inject.interpreter import Interpreter
 from vramtop.inject.target import Target
 
@@ -508,6 +510,43 @@ def test_remote_debugging_is_switched_off(options, variables, how):
             preflight.choose(target, Interpreter((3, 14)))
     with plain() as process:
         assert preflight.choose(Target(process.pid), Interpreter((3, 14))) is None
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
+def test_a_full_disk(tmp_path):
+    with plain() as process:
+
+        def attach_it():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            attach(process.pid)
+
+        said = in_child(attach_it)
+        assert said.startswith(f"AttachRefused: nothing can be written into {tmp_path}/run: ")
+        assert list((tmp_path / "run").iterdir()) == []
+
+        def debug_it():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            target = Target(process.pid)
+            debugger.queue_line(target, interpreter.find(target), Gdb(), "pass")
+
+        assert in_child(debug_it).startswith("AttachFailed: gdb could not be used: ")
+        assert process.poll() is None
+
+
+def test_two_attaches_copy_the_probe_at_once(tmp_path, monkeypatch):
+    copyfile, others = shutil.copyfile, []
+
+    def copy(source, to):
+        copyfile(source, to)
+        if not others:  # another viewer does the same, and has it done first
+            others.append("begun")
+            others.append(place._copy_package(tmp_path))
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    name = place._copy_package(tmp_path)
+    assert others == ["begun", name]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "inject/entry/attached.py").is_file()
 
 
 def test_nothing_to_detach():

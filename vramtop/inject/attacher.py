@@ -101,7 +101,7 @@ def detach(pid: int, tell: Tell = lambda _: None, wait_s: float = WAIT_S) -> Non
                     return  # its hooks went with it
                 raise AttachFailed(f"the probe of process {pid} hung up without a word")
             tell(f"waiting for the probe of process {pid} to leave")
-    raise AttachFailed(f"the probe of process {pid} has not left within {wait_s:.0f} s")
+    raise AttachFailed(f"the probe of process {pid} has not left within {wait_s:g} s")
 
 
 def _cooperative(target: Target, found: Peer) -> Attached:
@@ -129,14 +129,14 @@ def _wait_until_taken(target: Target, ticket: Ticket, tell: Tell, wait_s: float)
             raise AttachFailed(f"process {target.pid} has ended before the probe could start")
         if waited_s > wait_s and ticket.withdraw():
             raise AttachFailed(
-                f"given up after {wait_s:.0f} s: the main thread of process {target.pid} "
+                f"given up after {wait_s:g} s: the main thread of process {target.pid} "
                 f"{_doing(target)} and came to no Python code. The process runs on, nothing was "
                 "put into it; try again when it trains, or allow more time with --wait SECONDS"
             )
         if waited_s > _SOON_S:
             tell(
                 f"waiting for the interpreter: the main thread {_doing(target)}, "
-                f"{waited_s:.0f} s of {wait_s:.0f} s"
+                f"{waited_s:.0f} s of {wait_s:g} s"
             )
         time.sleep(_POLL_S)
     return time.monotonic() - began

@@ -69,16 +69,19 @@ def queue_line(target: Target, interpreter: Interpreter, debugger: Debugger, lin
     """
     text = line.encode("ascii") + b"\0"
     page_bytes = -(-len(text) // PAGE_BYTES) * PAGE_BYTES
-    with tempfile.TemporaryDirectory(prefix="vramtop-attach-") as name:
-        folder = Path(name)
-        (folder / LINE_FILE).write_bytes(text)
-        script = debugger.script(target, interpreter, page_bytes)
-        (folder / SCRIPT_FILE).write_text(script)
-        run = _Run(debugger, target, folder)
-        try:
-            run.wait()
-        finally:
-            _leave_running(target)
+    try:
+        with tempfile.TemporaryDirectory(prefix="vramtop-attach-") as name:
+            folder = Path(name)
+            (folder / LINE_FILE).write_bytes(text)
+            script = debugger.script(target, interpreter, page_bytes)
+            (folder / SCRIPT_FILE).write_text(script)
+            run = _Run(debugger, target, folder)
+            try:
+                run.wait()
+            finally:
+                _leave_running(target)
+    except OSError as error:  # a full /tmp, above all
+        raise AttachFailed(f"{debugger.name} could not be used: {error}") from None
     return _pause_s(run, target)
 
 

@@ -85,5 +85,9 @@ def _copy_package(directory: Path) -> str:
                 copy = Path(new, name, path.relative_to(PACKAGE))
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
-            Path(new, name).rename(directory / name)
+            try:
+                Path(new, name).rename(directory / name)
+            except OSError:
+                if not (directory / name).is_dir():  # else another attach was quicker
+                    raise
     return name

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ..errors import AttachFailed
+from ..errors import AttachFailed, AttachRefused
 from ..protocol import rendezvous
 from .place import Place
 from .target import Target
@@ -37,7 +37,11 @@ class Answer:
 
 
 class Ticket:
-    """Exists while the attach is wanted: code that runs later finds none and does nothing."""
+    """Exists while the attach is wanted: code that runs later finds none and does nothing.
+
+    Raises:
+        AttachRefused: there is no room for it.
+    """
 
     def __init__(self, target: Target, place: Place) -> None:
         clean_up(place.directory)
@@ -85,7 +89,11 @@ class Ticket:
         return True
 
     def write_script(self) -> None:
-        """Put the line into a file, for an interpreter that wants one."""
+        """Put the line into a file, for an interpreter that wants one.
+
+        Raises:
+            AttachRefused: there is no room for it.
+        """
         _write(Path(f"{self.path}{SCRIPT}"), self.line)
 
     def answer(self) -> Answer | None:
@@ -103,7 +111,7 @@ class Ticket:
             said = json.loads(data)
             return Answer(*(_text(said[key]) for key in ("python", "torch", "error")))
         except (ValueError, KeyError, TypeError):
-            raise AttachFailed("the code in the process gave an answer that is none") from None
+            raise AttachFailed("what the process has answered cannot be read; try again") from None
 
 
 def clean_up(directory: Path) -> None:
@@ -127,9 +135,15 @@ def _line(entry: str, ticket: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "w") as file:  # noqa: PTH123
-        file.write(text)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w") as file:  # noqa: PTH123
+            file.write(text)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise AttachRefused(
+            f"nothing can be written into {path.parent}: {error.strerror}; make room there"
+        ) from None
 
 
 def _text(value: object) -> str | None:
