@@ -92,9 +92,12 @@ def test_unfolded_the_ranks_stand_under_their_job(rank: Any, make: Any, shown: A
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"probe": "gone"}, "r1 gone"),
-        ({"probe": "stale"}, "r1 stale"),
-        ({"probe": "waiting"}, "r1 waiting"),
+        ({"state": "gone"}, "r1 probe gone"),
+        ({"state": "gone", "ended": "detached"}, "r1 detached"),
+        ({"state": "gone", "ended": "exit"}, "r1 gone"),
+        ({"state": "gone", "ended": "lost"}, "r1 gone"),
+        ({"state": "stale"}, "r1 stale"),
+        ({"state": "waiting"}, "r1 waiting"),
         ({"process": "gone"}, "r1 gone"),
     ],
 )
@@ -102,23 +105,23 @@ def test_a_rank_in_trouble_shows_on_the_folded_row(
     rank: Any, shown: Any, changes: dict[str, Any], said: str
 ) -> None:
     ill = rank(1, 30)
-    ill = replace(
-        ill,
-        state=changes.get("process", "running"),
-        probe=replace(ill.probe, state=changes.get("probe", "streaming")),
-    )
+    state = changes.pop("process", "running")
+    ill = replace(ill, state=state, probe=replace(ill.probe, **changes))
     (job,) = shown(rank(0, 8), ill, rank(2, 8))
     assert not job.is_well
     assert job.text("probe") == said
     assert job.text("command") == f"({said}) python train.py"
-    if "gone" in said:  # what it held is nobody's any more
+    if said == "r1 gone":  # what it held is nobody's any more
         assert job.memory_bytes == 16 * GIB
         assert job.process.pid in {100, 102}
+    else:
+        assert job.memory_bytes == 46 * GIB
+        assert job.process.pid == 101
 
 
 def test_several_ranks_in_trouble_are_counted(rank: Any, shown: Any) -> None:
     ranks = [rank(number, 8) for number in range(4)]
-    gone = [replace(r, probe=replace(r.probe, state="gone")) for r in ranks]
+    gone = [replace(r, state="gone", probe=replace(r.probe, state="gone")) for r in ranks]
     assert shown(ranks[0], *gone[1:])[0].text("probe") == "3 gone"
     everywhere = shown(*gone)[0]
     assert everywhere.text("probe") == "gone"

@@ -122,6 +122,25 @@ async def test_a_signal_is_for_one_process(shown):
         assert "SIGTERM not sent" in screen.text
 
 
+async def test_a_probe_is_for_one_process_too(shown):
+    _, second = islice(snapshots("fleet"), 2)
+    processes = tuple(
+        replace(p, probe=replace(p.probe, state="gone", ended="detached")) if p.pid == 5000 else p
+        for p in second.processes
+    )
+    async with shown("fleet") as screen:
+        await screen.press("a")
+        assert "every rank of this row has its probe already" in screen.text
+        screen.source.give(replace(second, processes=processes))
+        await screen.pilot.pause()
+        assert "(r0 detached) python -u" in screen.line_with("▸")
+        assert "333 GiB" in screen.line_with("▸")
+        await screen.press("a")
+        assert "this row is 8 processes: press f and choose one of them" in screen.text
+        await screen.press("f", "down", "a")
+        assert "Put vramtop's probe into this process?" in screen.text
+
+
 async def test_there_may_be_no_job(shown):
     async with shown("training") as screen:
         await screen.press("f")

@@ -18,7 +18,17 @@ from .units import NONE_SHOWN, NOT_AVAILABLE, format_bytes, format_percent, form
 _AS_FULL: Final = 0.98
 """A rank that holds this share of the fullest one is not worth a change of what is looked at."""
 _EVEN_PERCENT: Final = 1.0
-_STATES: Final = ("OOM", "gone", "hidden", "stale", "waiting", "no probe", "")
+_STATES: Final = (
+    "OOM",
+    "gone",
+    "hidden",
+    "probe gone",
+    "stale",
+    "waiting",
+    "detached",
+    "no probe",
+    "",
+)
 """Words for what a rank may be, the worst first."""
 
 
@@ -258,10 +268,12 @@ def _state(row: ProcessRow) -> str:
     process, probe = row.process, row.process.probe
     if row.is_out_of_memory:
         return "OOM"
-    if "gone" in {process.state, probe.state}:
+    if process.state == "gone" or probe.ended in {"exit", "lost"}:
         return "gone"
     if process.state == "invisible":
         return "hidden"
+    if probe.state == "gone":  # the process runs on
+        return "detached" if probe.ended == "detached" else "probe gone"
     return {"streaming": "", "none": "no probe"}.get(probe.state, probe.state)
 
 

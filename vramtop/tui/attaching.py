@@ -66,8 +66,10 @@ class Attaching(Dialogs):
     def _why_not_attach(self, process: Process | None) -> str | None:
         if self._attaching_to is not None:
             return f"still attaching to process {self._attaching_to}"
-        if self.frame and isinstance(self.frame.row, JobRow):
-            return "every rank of this row has its probe already"
+        if self.frame and isinstance(job := self.frame.row, JobRow):
+            if job.is_well:
+                return "every rank of this row has its probe already"
+            return f"this row is {len(job.ranks)} processes: press f and choose one of them"
         if process is None or process.state != "running":
             return "no running process is selected"
         watched = _WATCHED.get(process.probe.state)
