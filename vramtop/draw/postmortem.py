@@ -47,7 +47,7 @@ def story_lines(
     """The verdict, what to change, what was held, the moment, the last minute, the traceback."""
     width = max(min(width, _MOST_WIDTH), 40)
     parts = (
-        _wrapped(story.sentence, width, "strong" if story.failure.caught else "error"),
+        wrapped(story.sentence, width, "strong" if story.failure.caught else "error"),
         _remedies(story, width),
         _rows(story, mono=mono, ascii=ascii),
         _facts(story, width),
@@ -69,7 +69,7 @@ def _remedies(story: Story, width: int) -> Iterator[ToneLine]:
     yield (Toned("what to change" if story.failure.kind == "oom" else "what to do", "accent"),)
     for number, remedy in enumerate(story.remedies, 1):
         tone = "text" if remedy.is_sure else "dim"
-        yield from _wrapped(remedy.text, width, tone, first=f"{number:>2}  ", then="    ")
+        yield from wrapped(remedy.text, width, tone, first=f"{number:>2}  ", then="    ")
 
 
 def _rows(story: Story, *, mono: bool, ascii: bool) -> Iterator[ToneLine]:  # noqa: A002
@@ -140,12 +140,13 @@ def _traceback(story: Story, width: int) -> Iterator[ToneLine]:
     for text in story.traceback:
         shown = printable(text)
         indent = shown[: len(shown) - len(shown.lstrip())]
-        yield from _wrapped(shown.strip(), width, "dim", first=indent, then=indent + "  ")
+        yield from wrapped(shown.strip(), width, "dim", first=indent, then=indent + "  ")
 
 
-def _wrapped(
+def wrapped(
     text: str, width: int, tone: str, first: str = "", then: str = ""
 ) -> Iterator[ToneLine]:
+    """A text in one tone over as many lines as it takes."""
     lines = wrap(
         printable(text),
         width,

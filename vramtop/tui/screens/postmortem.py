@@ -16,7 +16,8 @@ from ...core.fleet import ProcessKey
 from ...core.model import PostMortem, Process
 from ...core.oom_figures import figures
 from ...core.postmortem_story import Story, story
-from ...draw.postmortem import Toned, story_lines
+from ...core.units import NOT_AVAILABLE
+from ...draw.postmortem import Toned, story_lines, wrapped
 from ...errors import VramtopError
 from ..frame import Frame
 from ..paint import Piece, line
@@ -72,20 +73,12 @@ class PostMortemScreen(OverlayScreen):
         if process is None or told is None:
             return sentences(["the process is forgotten: `vramtop postmortem`"], width, frame)
         ink = frame.ink
-        drawn = story_lines(told, width, mono=ink.mono)
-        lines = [line([_piece(part, ink) for part in parts], width, ink("text")) for parts in drawn]
-        head = f"pid {process.pid} · {process.command or 'N/A'}"
+        head = f"pid {process.pid} · {process.command or NOT_AVAILABLE}"
+        drawn = [*wrapped(head, width, "dim"), (), *story_lines(told, width, mono=ink.mono)]
         if told.failure.file is not None:
-            foot = [f"kept: vramtop postmortem {told.failure.file}"]
-        else:
-            foot = []
-        blank = line([], width, ink("text"))
-        return [
-            *sentences([head], width, frame),
-            blank,
-            *lines,
-            *([blank, *sentences(foot, width, frame)] if foot else []),
-        ]
+            kept = f"kept: vramtop postmortem {told.failure.file}"
+            drawn += [(), *wrapped(kept, width, "dim")]
+        return [line([_piece(part, ink) for part in parts], width, ink("text")) for parts in drawn]
 
     def _process(self, frame: Frame) -> Process | None:
         """With what it wrote down at the moment itself, where that was read."""
