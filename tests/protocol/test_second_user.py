@@ -256,10 +256,15 @@ def test_a_training_behind_a_planted_link_goes_on_as_without_a_probe(folder, mon
     monkeypatch.setenv("VRAMTOP_RUNTIME_DIR", str(path))
     plain = [sys.executable, "-c", TRAINING]
     probed = [sys.executable, "-m", "vramtop", "run", "--", *plain]
-    first, second = (subprocess.run(c, capture_output=True, timeout=150) for c in (plain, probed))
-    assert first.returncode == 0, first.stderr
-    said = (second.returncode, second.stdout, second.stderr)
-    assert said == (0, first.stdout, first.stderr)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(plain, **pipes) as first, subprocess.Popen(probed, **pipes) as second:
+        try:
+            expected, said = first.communicate(timeout=150), second.communicate(timeout=150)
+        finally:
+            first.kill()
+            second.kill()
+    assert first.returncode == 0, expected
+    assert (second.returncode, said) == (0, expected)
     assert listing(victim) == before
 
 
@@ -282,8 +287,9 @@ def test_a_race_for_the_name_is_never_won(folder, monkeypatch):
     outcomes = set()
     monkeypatch.setenv("VRAMTOP_RUNTIME_DIR", str(path))
     with nobody(plant):
-        until = time.monotonic() + 2
-        while time.monotonic() < until:
+        began = time.monotonic()
+        # On a busy machine the two may not meet for a while.
+        while time.monotonic() < began + (1 if len(outcomes) == 2 else 30):
             try:
                 server = Server(Content(), Faults())
                 server.start()
