@@ -86,8 +86,8 @@ async def test_the_message_line_tells_how_it_goes(shown, stepped, process, monke
         go_on.set()
         await _wait_for(
             screen,
-            f"attached to {process.pid} (Python 3.11.7, torch 2.13.0): with gdb; "
-            "it stood still for 0.07 s",
+            f"attached to {process.pid} with gdb; it stood still for 0.07 s "
+            "(Python 3.11.7, torch 2.13.0)",
         )
 
 
