@@ -245,6 +245,25 @@ def test_lost_with_and_without_the_kernels_killer():
     assert told(lost()) == ("step 812: gone without a word", [])
 
 
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("SIGKILL ended it", ["SIGKILL comes from the kernel where memory is full"]),
+        ("SIGSEGV ended it", ["it crashed in compiled code: with PYTHONFAULTHANDLER=1"]),
+        ("SIGKILL ended it; the kernel's OOM killer has struck", ["if it was this one", "SIGKILL"]),
+        ("the kernel's OOM killer has struck meanwhile", ["if it was this one", "exit code 137"]),
+        ("SIGXCPU ended it", ["exit code 137 is a kill"]),
+        (None, ["exit code 137 is a kill"]),
+    ],
+)
+def test_what_to_do_about_a_lost_one_is_by_what_is_known_of_its_end(message, advice):
+    fleet = fleet_of(lost(message))
+    found = story(fleet, fleet.snapshot.processes[0]).remedies
+    assert len(found) == len(advice)
+    for remedy, words in zip(found, advice, strict=True):
+        assert remedy.text.startswith(words)
+
+
 def test_nothing_known():
     failure = Failure("oom", AT)
     bare = Process(1, 1.0, probe=Probe("gone", failure=failure))

@@ -30,6 +30,20 @@ _MUCH: Final = 0.35
 _LITTLE: Final = 0.1
 _KILLER: Final = "OOM killer"
 """In the words of a lost process where the kernel has ended some process for want of memory."""
+_ENDED: Final = " ended it"
+"""In the words of a lost process after the name of the signal that has ended it, where known."""
+_CRASHED: Final = (
+    "it crashed in compiled code: with PYTHONFAULTHANDLER=1 set, the next time stderr says where"
+)
+_BY_SIGNAL: Final[Mapping[str, str]] = {
+    "SIGKILL": "SIGKILL comes from the kernel where memory is full (`dmesg` says so), from a "
+    "scheduler at its limit (its log says so), or from somebody",
+    **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"), _CRASHED),
+}
+_EXIT_CODES: Final = (
+    "exit code 137 is a kill (the kernel's by `dmesg`, or a scheduler's), 139 or 134 a "
+    "crash: the shell, `dmesg` and the scheduler's log say which"
+)
 _FULL_HOST: Final = (
     "if it was this one, the memory of the host or its container was full: fewer DataLoader "
     "workers, less data kept in RAM, or a larger limit"
@@ -152,13 +166,9 @@ def _general(
     if failure.kind == "lost":
         if _KILLER in (failure.message or ""):
             yield Remedy("host", "", _FULL_HOST)
-        yield Remedy(
-            "host",
-            "",
-            "exit code 137 is a kill (the kernel's by `dmesg`, or a scheduler's), 139 or 134 a "
-            "crash: the shell, `dmesg` and the scheduler's log say which",
-            is_sure=False,
-        )
+        ending = (failure.message or "").partition(_ENDED)[0]
+        said = _BY_SIGNAL.get(ending, _EXIT_CODES)
+        yield Remedy("host", "", said, is_sure=False)
         return
     grown = forecast(history, at.free_bytes or 0) if part else None
     if grown is not None and grown.confidence != "low":
