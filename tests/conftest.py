@@ -1,6 +1,7 @@
 """Fixtures for tests of any part: the stand-in NVIDIA driver."""
 
 import ctypes
+import gc
 import os
 import shutil
 import subprocess
@@ -11,6 +12,13 @@ import pytest
 from tests.standin.standin import Standin
 from vramtop.protocol import rendezvous
 from vramtop.sources.recording.reader import Reader
+
+
+def pytest_collection_finish():
+    """What is imported by now is no garbage; every collection and every search for models in this
+    process would look through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
