@@ -179,6 +179,28 @@ def test_what_the_process_wrote_itself_stands(probe, directory):  # noqa: F811
     assert json.loads(own.read_text()) == contents
 
 
+def test_what_it_wrote_of_a_thread_that_it_has_outlived_is_not_its_end(probe, directory):  # noqa: F811
+    """Steps after a thread's failed allocation, a kill that ends it: two stories."""
+    process = probe(HELLO, {**SAMPLE, "at": 9.0, "step": 50}, viewers=2)
+    several = [ProbeClients(1), ProbeClients(1)]
+    for clients in several:
+        clients.read()
+    for clients in several:
+        now(clients, process.pid, lambda found: found.step)
+    (socket,) = directory.glob("*.sock")
+    oom = {"type": "oom", "at": 4.0, "step": 3, "caught": False}
+    first = {"schema": "vramtop.postmortem/1", "written_at": 4.0, "pid": process.pid}
+    own = directory / f"{socket.stem}-9{SUFFIX}"
+    own.write_text(json.dumps({**first, "failure": oom}))
+    process.kill()
+    for clients in several:
+        found = now(clients, process.pid, lambda found: found.failure)
+        assert (found.failure.kind, found.failure.step) == ("lost", 50)
+        assert found.failure.file == str(directory / f"{socket.stem}-10{SUFFIX}")
+        assert postmortem.read(Path(found.failure.file)).failure == found.failure
+    assert postmortem.read(own).failure.kind == "oom"
+
+
 def test_the_machine_is_written_down(probe, directory):  # noqa: F811
     process = probe(HELLO, SAMPLE)
     seen = []

@@ -133,9 +133,12 @@ class Lost:
         own = _own_file(closed.socket)
         if own is not None:
             self.add_machine(closed.socket, closed.marks.pid)
-            with suppress(FileUnreadable):
-                return replace(probe, failure=postmortem.read(own).failure)
-            return probe
+            try:
+                failure = postmortem.read(own).failure
+            except FileUnreadable:
+                return probe
+            if not _outlived(failure, probe):
+                return replace(probe, failure=failure)
         ending = kernel.ending_signal(closed.marks.pid) or closed.ending
         if ending in _ASKED_TO_END:
             return probe
@@ -150,6 +153,12 @@ class Lost:
             message=_circumstances(ending, strikes),
         )
         return replace(probe, failure=_written(closed, failure))
+
+
+def _outlived(failure: Failure, probe: Probe) -> bool:
+    """Whether it has trained on since: then a thread had failed, and its end is another story."""
+    then, last = failure.step, probe.step
+    return failure.kind == "oom" and then is not None and last is not None and then < last
 
 
 def _circumstances(ending: int | None, strikes: list[str]) -> str | None:
@@ -171,7 +180,9 @@ def _strikes(closed: _Closed) -> list[str]:
 
 
 def _written(closed: _Closed, failure: Failure) -> Failure:
-    path = closed.socket.with_name(_stem(closed.socket) + "-0" + SUFFIX)
+    own = _own_file(closed.socket)
+    number = 0 if own is None else _number(own) + 1
+    path = closed.socket.with_name(f"{_stem(closed.socket)}-{number}{SUFFIX}")
     failure = replace(failure, file=str(path))
     try:
         write(path, encode(_document(closed, failure)), overwrite=False)
@@ -211,8 +222,13 @@ def _stem(socket: Path) -> str:
 
 def _own_file(socket: Path) -> Path | None:
     """The last file that the process has written, None where there is none."""
-    files = sorted(socket.parent.glob(f"{_stem(socket)}-*{SUFFIX}"))
-    return files[-1] if files else None
+    files = socket.parent.glob(f"{_stem(socket)}-*{SUFFIX}")
+    return max(files, key=_number, default=None)
+
+
+def _number(path: Path) -> int:
+    number = path.name[: -len(SUFFIX)].rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def _last_phase(probe: Probe) -> str | None:
