@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Show the recording.
 
     Raises:
-        FileUnreadable: it is no recording, or one of another version.
+        FileUnreadable: it is no recording, one of another version, or one without a snapshot.
         UsageError: options that do not go together.
     """
     if args.json and not args.once:
@@ -78,7 +78,7 @@ def _print(path: Path, at_s: float | None, *, as_json: bool) -> int:
     if ending:
         print(f"vramtop: {ending}", file=sys.stderr)
     if fleet.is_waiting:
-        print(f"vramtop: {path} has no snapshot", file=sys.stderr)
+        print(f"vramtop: {path}: there is no snapshot in it", file=sys.stderr)
         return EXIT_FAILURE
     active = alerts(fleet, settings.load_config().alert_at_percent)
     monitor.render_snapshot(fleet.snapshot, active, {}, as_json=as_json)

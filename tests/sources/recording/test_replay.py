@@ -10,6 +10,7 @@ import pytest
 from tests.core.leaking_fake import leaking_snapshot
 from vramtop.core.fleet import Fleet, reduce
 from vramtop.core.outlook import foresee
+from vramtop.errors import FileUnreadable
 from vramtop.sources.fake import snapshots
 from vramtop.sources.recording.index import scan
 from vramtop.sources.recording.playback import Playback
@@ -254,15 +255,17 @@ def test_a_fault_of_ours_is_said_while_it_plays_too(path, given, monkeypatch):
         assert fleet.snapshot.taken_at < given[20].taken_at
 
 
-def test_a_fault_of_ours_at_the_first_snapshot_is_met_few_times(path, monkeypatch):
-    failed = breaks_at(monkeypatch, 0.0)
+def test_a_fault_of_ours_is_not_met_over_and_over(path, given, monkeypatch):
     with Playing(path) as playing:
-        fleet, playback = playing.settled()
-        assert fleet.is_waiting
-        assert playback.ending == "internal error: ZeroDivisionError: of a test"
-        playing.replay.step(1)
         playing.settled()
-    assert len(failed) <= 4
+        playing.replay.seek_end(last=True)
+        playing.settled()
+        failed = breaks_at(monkeypatch, 0.0)
+        playing.replay.seek_end(last=False)
+        fleet, playback = playing.settled()
+        assert playback.ending == "internal error: ZeroDivisionError: of a test"
+        assert fleet == lived(given)[-1]
+    assert len(failed) == 1
 
 
 def test_the_first_picture_does_not_wait_for_the_index(path, given, monkeypatch):
@@ -277,7 +280,7 @@ def test_the_first_picture_does_not_wait_for_the_index(path, given, monkeypatch)
     monkeypatch.setattr(replay, "scan", slow)
     with Playing(path) as playing:
         try:
-            fleet, playback = playing.wait(lambda _: not playing.replay.shown[0].is_waiting)
+            fleet, playback = playing.replay.shown
             assert fleet == reduce(Fleet(), given[0])
             assert playback.is_seeking
             for key in (playing.replay.seek, playing.replay.step):
@@ -310,14 +313,14 @@ def test_a_snapshot_without_a_time_is_damage(tmp_path, monkeypatch):
         assert playback.ending.startswith("the recording is damaged after 3 snapshots")
 
 
-def test_a_recording_without_snapshots_is_an_empty_screen(tmp_path):
+def test_a_recording_without_snapshots_is_refused(tmp_path):
     path = write(tmp_path / "a", ())
-    with Playing(path) as playing:
-        fleet, _ = playing.settled()
-        assert fleet.is_waiting
-        playing.replay.seek(10)
-        playing.replay.step(-1)
-        assert playing.settled()[1].at_end
+    with pytest.raises(FileUnreadable, match="a: there is no snapshot in it"):
+        Replay(path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(FileUnreadable, match="a: the recording was not ended in order; it has 0"):
+        Replay(path)
+    assert fleet_at(path, None)[0].is_waiting
 
 
 def test_one_moment_without_a_screen(path, given):

@@ -7,13 +7,13 @@ import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from ...core.fleet import Fleet, reduce
 from ...core.outlook import foresee
+from ...errors import FileUnreadable
 from .checkpoints import Checkpoints, Place
 from .index import Index, scan
 from .playback import SPEEDS, Playback
@@ -30,13 +30,13 @@ class Replay:
     reducer, from the nearest checkpoint on.
 
     Raises:
-        FileUnreadable: it is no recording, or one of another version.
+        FileUnreadable: it is no recording, one of another version, or one without a snapshot.
     """
 
     def __init__(self, path: Path) -> None:
         self._reader = Reader(path)
         self._checkpoints = Checkpoints(Place(0, Fleet(), self._reader.copy()))
-        self._place = self._checkpoints.before(0)
+        self._place = self._first()
         self._index = Index(array("d"), "")
         self._changed = threading.Condition()
         self._target: int | None = 0
@@ -49,6 +49,14 @@ class Replay:
         self._thread: threading.Thread | None = None
         self._notify: Callable[[], object] = lambda: None
         self._playback = Playback()
+
+    def _first(self) -> Place:
+        reader = self._reader.copy()
+        snapshot = reader.next()
+        if snapshot is None:
+            reader.close()
+            raise FileUnreadable(f"{reader.path}: {reader.ending or 'there is no snapshot in it'}")
+        return Place(1, reduce(Fleet(), snapshot), reader)
 
     @property
     def shown(self) -> tuple[Fleet, Playback]:
@@ -132,8 +140,8 @@ class Replay:
     # The thread.
 
     def _run(self) -> None:
-        with suppress(Exception):  # what is wrong is met again below, and told
-            self._show_first()
+        with self._changed:
+            self._tell()  # the first picture: the index of a long recording takes seconds
         index = scan(self._reader.copy(), lambda: not self._stopping.is_set())
         with self._changed:
             self._index = index
@@ -156,13 +164,6 @@ class Replay:
                     self._end_at(self._place.count, said)
                     self._target = None
                     self._tell()
-
-    def _show_first(self) -> None:
-        """Before the index, which takes seconds where the recording is long."""
-        reader = self._reader.copy()
-        snapshot = reader.next()
-        if snapshot is not None:
-            self._show(Place(1, reduce(Fleet(), snapshot), reader))
 
     def _due_in_s(self) -> float | None:
         """Seconds until the next snapshot; None where there is nothing to wait for."""
