@@ -17,6 +17,8 @@ SITUATIONS = ("busy", "c-call", "sleep", "dataloader", "malloc")
 NEEDS_TORCH = ("dataloader",)
 ENDLESS = 10**9
 START_LIMIT_S = 120.0
+# One name for all: an interpreter in another root directory has other folders.
+MEMRAY_FILE = "/tmp/vramtop-bench-memray.bin"
 STEP_LIMIT_S = 60.0
 """A target that makes no step for this long is hung; a step of the slowest takes some 2 s."""
 
@@ -208,8 +210,7 @@ def memray_attempt(python, folder):
     def attempt(pid):
         done = Attempt(time.monotonic())
         with StandStill(pid) as stood:
-            # One name for all: an interpreter in another root directory has other folders.
-            for words in (("attach", "-f", "-o", "/tmp/vramtop-bench-memray.bin"), ("detach",)):
+            for words in (("attach", "-f", "-o", MEMRAY_FILE), ("detach",)):
                 began = time.monotonic()
                 done.fault, done.detail = _memray(python, [*words, str(pid)], folder)
                 if words[0] == "attach":
@@ -217,6 +218,7 @@ def memray_attempt(python, folder):
                     done.ended, done.seen_s = time.monotonic(), stood.seconds
                 if done.fault:
                     break
+        Path(f"/proc/{pid}/root{MEMRAY_FILE}").unlink(missing_ok=True)
         return done
 
     return attempt

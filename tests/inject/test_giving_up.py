@@ -22,13 +22,14 @@ from vramtop.inject.target import Target
 # What is interrupted here is gdb; lldb is asked by hand.
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 
-# Says everything that reaches it, sleeps where told to, and tells at the end what it has loaded.
+# Until its input ends it is in Python now and then, or asleep in C but for a moment a line. Says
+# everything that reaches it, and at the end what it has loaded.
+AWAKE, ASLEEP = "while not select.select([0], [], [], 0.02)[0]: pass", "for _ in sys.stdin: pass"
 PROGRAM = """
-import signal, sys, time
+import select, sys
 print("ready", flush=True)
 try:
-    for _ in range(int(sys.argv[1])):
-        time.sleep(float(sys.argv[2]))
+    exec(sys.argv[1])
     print("ended", flush=True)
 except BaseException as error:
     print("raised", repr(error), flush=True)
@@ -51,9 +52,10 @@ def runtime(tmp_path, monkeypatch):
 
 
 class Program:
-    def __init__(self, turns, sleep_s):
+    def __init__(self, loop):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(turns), str(sleep_s)],
+            [sys.executable, "-c", PROGRAM, loop],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -73,7 +75,12 @@ class Program:
         fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         return fields["State"][0], fields["TracerPid"].strip()
 
+    def wake(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def rest(self):
+        """What it says once its input has ended."""
         said, _ = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, said
         return said.splitlines()
@@ -96,7 +103,7 @@ def command(program, *options):
 
 def test_a_main_thread_that_sleeps_is_waited_for_and_given_up(runtime):
     told = []
-    with Program(1, 5) as program:
+    with Program(ASLEEP) as program:
         with pytest.raises(AttachFailed, match="given up after 2 s: the main thread of process"):
             attach(program.pid, told.append, wait_s=2)
         assert any("waiting for the interpreter: the main thread sleeps" in text for text in told)
@@ -108,16 +115,21 @@ def test_a_main_thread_that_sleeps_is_waited_for_and_given_up(runtime):
 
 
 def test_a_main_thread_that_comes_back_in_time_gets_the_probe():
-    with Program(2, 2) as program:
-        attached = attach(program.pid)
+    with Program(ASLEEP) as program:
+
+        def tell(text):
+            if "waiting for the interpreter" in text:
+                program.wake()
+
+        attached = attach(program.pid, tell)
         assert attached.method == "gdb"
         assert attached.torch is None
-        assert 0 < attached.pause_s < 2
-        assert attached.waited_s < 30
+        assert 0 < attached.pause_s < 10
+        assert 1 < attached.waited_s < 30
 
 
 def test_ctrl_c_while_waiting(runtime):
-    with Program(1, 8) as program:
+    with Program(ASLEEP) as program:
         attaching = command(program)
         ticket = _wait_for(lambda: list(runtime.glob("*.attach")))
         _wait_for(lambda: program.status()[1] == "0" and ticket and _is_past_gdb(attaching))
@@ -139,7 +151,7 @@ def test_ctrl_c_while_gdb_holds_it(runtime, tmp_path, monkeypatch):
     )
     slow.chmod(slow.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
-    with Program(400, 0.02) as program:
+    with Program(AWAKE) as program:
         attaching = command(program)
         _wait_for(lambda: program.status()[0] == "t")
         os.killpg(attaching.pid, signal.SIGINT)
@@ -155,7 +167,7 @@ def test_ctrl_c_while_gdb_holds_it(runtime, tmp_path, monkeypatch):
 
 def test_a_call_that_does_not_return_is_undone(monkeypatch):
     monkeypatch.setattr(debugger, "STOP_LIMIT_S", 2.0)
-    with Program(300, 0.02) as program:
+    with Program(AWAKE) as program:
         target = Target(program.pid)
         found = interpreter.find(target)
         found.addresses["mmap"] = _address_of(target, "pause")
@@ -168,7 +180,7 @@ def test_a_call_that_does_not_return_is_undone(monkeypatch):
 
 
 def test_one_that_is_killed_while_it_is_waited_for(runtime):
-    with Program(1, 30) as program:
+    with Program(ASLEEP) as program:
 
         def tell(_):
             program.process.kill()
@@ -186,7 +198,7 @@ def test_tickets_of_the_dead_are_cleared_away(runtime):
         (runtime / name).touch()
     mine = runtime / f"{os.getpid()}-{_ticks()}-ab.attach"
     mine.touch()
-    with Program(1, 6) as program, pytest.raises(AttachFailed):
+    with Program(ASLEEP) as program, pytest.raises(AttachFailed):
         attach(program.pid, wait_s=0.2)
     assert left(runtime) == [mine.name]
 
