@@ -16,9 +16,10 @@ from vramtop.tui.theme import DARK, LIGHT
 SETTLE_S = 6
 SHOTS = [
     # name, theme, (columns, rows), keys before the picture
-    ("ranks-160x50-dark", DARK, (160, 50), ()),
+    # Modules, since of made-up ranks nothing can be predicted; then the processes again.
+    ("ranks-160x50-dark", DARK, (160, 50), ("6", "2")),
     ("ranks-80x24-light", LIGHT, (80, 24), ()),
-    ("ranks-unfolded-160x50-light", LIGHT, (160, 50), ("f",)),
+    ("ranks-unfolded-160x50-light", LIGHT, (160, 50), ("f", "6", "2")),
 ]
 
 
