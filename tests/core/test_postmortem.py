@@ -166,6 +166,19 @@ def test_all_others_together():
     assert said.endswith("; would have fit without the others on the GPU")
 
 
+def test_what_is_not_seen_to_be_a_process_may_be_none():
+    """Of 24 GiB 23.5 are used, 20 of them by this process, and no other is seen."""
+    fleet = fleet_of(failure := failed(2 * GIB, 500 * MIB), segments=segment_map(hole=MIB))
+    (gpu,) = fleet.snapshot.devices
+    used = replace(gpu, memory=replace(gpu.memory, used_bytes=47 * GIB // 2))
+    fleet = replace(fleet, snapshot=replace(fleet.snapshot, devices=(used,)))
+    process = fleet.snapshot.processes[0]
+    found = remedies(failure, figures(fleet, process, failure))
+    assert [(one.kind, one.is_sure) for one in found] == [("others", False)]
+    assert verdict(fleet, process).endswith("; may have fit without the others on the GPU")
+    assert found[0].text.startswith("3.50 GiB of the same GPU were held by what is not seen")
+
+
 def test_everything_at_once():
     said, _ = told(
         failed(1900 * MIB, 300 * MIB),

@@ -409,6 +409,12 @@ def test_what_the_kernel_says_is_what_it_says():
     assert kernel.start_ticks(child.pid) is None
 
 
+def test_a_count_that_cannot_be_read_is_none(tmp_path):
+    assert kernel.oom_kills_in(tmp_path) is None
+    (tmp_path / "memory.events").mkdir()  # opens, and cannot be read: as of a cgroup that is gone
+    assert kernel.oom_kills_in(tmp_path) is None
+
+
 def test_a_real_training_that_is_killed(directory, start, tiny_training, make_environment):  # noqa: F811
     command = tiny_training("--at-least", 100_000, "--at-most", 100_000, "--sleep-s", 0.005)
     process = start(command, env=make_environment(directory), stderr=subprocess.DEVNULL)

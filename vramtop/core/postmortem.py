@@ -35,7 +35,8 @@ _LIMITS: Final[Mapping[Limit, str]] = {
 _RAISE: Final[Mapping[Limit, str]] = {
     "address_space": "raise the limit of its address space, {} (ulimit -v; RLIMIT_AS)",
     "cgroup": "give its container or job more than {} (docker --memory, Slurm --mem, memory.max)",
-    "ram": "the host's RAM of {} was full: end what else runs there, or add swap",
+    "ram": "the host's RAM of {} had less than that left: end what else runs there, add swap, or "
+    "ask for less at once",
 }
 
 
@@ -190,10 +191,13 @@ def _without_others(at: Figures, names: dict[int, str]) -> Iterator[Remedy]:
     enough = [(size, pid) for pid, size in at.others if size >= missing]
     if enough:
         size, pid = min(enough, key=lambda one: one[0])
-        who = "the others on the GPU" if pid is None else f"pid {pid}"
-        named = f" ({names[pid]})" if pid is not None and pid in names else ""
-        held = format_bytes(size)
-        yield Remedy("others", f"without {who}", f"{who}{named} held {held} of the same GPU")
+        held = f"{format_bytes(size)} of the same GPU"
+        if pid is None:  # who is not seen may be the driver
+            said = f"{held} were held by what is not seen from here: in other containers, perhaps"
+            yield Remedy("others", "without the others on the GPU", said, is_sure=False)
+            return
+        named = f" ({names[pid]})" if pid in names else ""
+        yield Remedy("others", f"without pid {pid}", f"pid {pid}{named} held {held}")
     elif sum(size for _, size in at.others) >= missing:
         held = format_bytes(sum(size for _, size in at.others))
         yield Remedy(

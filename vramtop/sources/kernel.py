@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -72,12 +71,12 @@ def _stat(pid: int) -> list[bytes] | None:
 
 def _count(path: Path, name: str) -> int | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        with open(path, "rb") as file:  # noqa: PTH123
+            lines = file.read(_MAX_BYTES).splitlines()
+    except OSError:  # a cgroup may go between the two
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        for line in file.read(_MAX_BYTES).splitlines():
-            word, _, value = line.partition(b" ")
-            if word == name.encode() and value.strip().isdigit():
-                return int(value)
+    for line in lines:
+        word, _, value = line.partition(b" ")
+        if word == name.encode() and value.strip().isdigit():
+            return int(value)
     return None
