@@ -318,7 +318,7 @@ def test_a_recording_without_snapshots_is_refused(tmp_path):
     with pytest.raises(FileUnreadable, match="a: there is no snapshot in it"):
         Replay(path)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(FileUnreadable, match="a: the recording was not ended in order; it has 0"):
+    with pytest.raises(FileUnreadable, match="a: the recording was not ended in order, or"):
         Replay(path)
     assert fleet_at(path, None)[0].is_waiting
 

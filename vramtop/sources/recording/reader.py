@@ -114,7 +114,8 @@ class Reader:
             end = "in the middle of a snapshot: cut after"
             return f"the recording ends {end} {_snapshots(self.count)}"
         if self._lines.is_cut:
-            return f"the recording was not ended in order; it has {_snapshots(self.count)}"
+            end = "was not ended in order, or is still being written"
+            return f"the recording {end}; it has {_snapshots(self.count)}"
         return ""
 
     def _damaged(self, why: str) -> str:
