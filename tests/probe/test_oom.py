@@ -82,7 +82,7 @@ def test_in_backward(ended):
     (found,) = ended["backward"].files
     failure = found.failure
     assert (failure.phase, failure.requested_bytes) == ("backward", 4096 * 8192 * 4)
-    assert failure.module is None  # nobody watched: no step was sampled, and the engine is silent
+    assert (failure.module, failure.module_source) == ("2.up", "nearest")  # of the relu behind it
 
 
 def test_in_an_optimizers_step(ended):

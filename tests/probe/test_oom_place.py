@@ -117,6 +117,61 @@ def test_the_parameter_nearest_to_a_running_backward():
     assert oom_place.of_this_thread(torch) == (None, None)
 
 
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 32), nn.Linear(32, 8)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+
+class Refuses(torch.utils._python_dispatch.TorchDispatchMode):
+    """Fails at an operation of a node of backward, by its number, as an allocation in C++ does."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.left = number
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        node = torch._C._current_autograd_node()
+        # Those that have saved something; AccumulateGrad and TBackward take no memory, nor does
+        # the sum of two gradients where no mode is on.
+        is_saver = node is not None and node.name().startswith(("Addmm", "Re", "Native", "Pow"))
+        if is_saver and func is not torch.ops.aten.add.Tensor:
+            self.left -= not torch.is_grad_enabled()
+            if not self.left:
+                self.expected = oom_place.nearest_parameter(torch)
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return func(*args, **(kwargs or {}))
+
+
+def refused(model, number, **options):
+    """What is found of a backward that fails there, and what the engine has said of itself."""
+    loss = model(torch.randn(4, 8)).square().mean()
+    refuses = Refuses(number)
+    try:
+        with refuses:
+            loss.backward(**options)
+    except RuntimeError as error:
+        return oom_place.nearest_to_failure(torch, error), refuses.expected
+    return None
+
+
+@pytest.mark.parametrize(("is_checkpointed", "stride"), [(False, 1), (True, 5)])
+def test_the_parameter_nearest_to_a_failed_backward(is_checkpointed, stride):
+    model = nn.Sequential(*(Checkpointed(Block()) if is_checkpointed else Block() for _ in "12"))
+    names = {id(p): name for name, p in model.named_parameters()}
+    seen, number = set(), 1
+    while (pair := refused(model, number)) is not None:
+        found, expected = (names[id(parameter)].rpartition(".")[0] for parameter in pair)
+        assert found == expected, number
+        seen.add(found)
+        number += stride
+    assert len(seen) >= 4
+    assert refused(model, 5, retain_graph=True)[0] is None  # no node has let go of anything
+
+
 @pytest.mark.parametrize(("phase", "module"), [("backward", "h.1"), ("step", None)])
 def test_where_the_engine_is_silent_the_last_peak_speaks(tmp_path, phase, module):
     """Of the same phase only."""

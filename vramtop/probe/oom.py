@@ -44,7 +44,6 @@ _MAIN_MODULES = frozenset({"__main__", "runpy"})
 Messages = Callable[[Optional[int]], list[dict[str, Any]]]
 """What a viewer would have been sent; with the segments of that CUDA device as they are now."""
 
-
 _heard_by: OomWatch | None = None
 """Whom the allocator's observer tells: it cannot be taken out, so there is only one."""
 _is_queued = _is_attached = False
@@ -260,17 +259,17 @@ class OomWatch:
 
     def _from_allocator(self, device: int, asked: int, total: int, free: int) -> dict[str, Any]:
         place = oom_place.of_this_thread(self._torch)
-        phase, module, source = place.phase, self._path_of(place.module), "exact"
-        if module is None and phase == BACKWARD:
-            source = "nearest"
-            module = self._path_of_parameter(oom_place.nearest_parameter(self._torch))
-        told = self._message(f"cuda:{device}", phase, module, source)
+        is_backward = place == (BACKWARD, None)
+        nearest = oom_place.nearest_parameter(self._torch) if is_backward else None
+        told = self._message(f"cuda:{device}", place, nearest)
         return {**told, "requested_bytes": asked, "free_bytes": free, "total_bytes": total}
 
     def _from_error(self, failed: BaseException) -> dict[str, Any]:
         words = self._words(failed)
-        place = oom_place.of_error(failed)
-        told = self._message(words.device, place.phase, self._path_of(place.module), "exact")
+        place, nearest = oom_place.of_error(failed), None
+        if place == (BACKWARD, None) and not self._torch.cuda.is_initialized():
+            nearest = oom_place.nearest_to_failure(self._torch, failed)
+        told = self._message(words.device, place, nearest)
         sizes = {
             "requested_bytes": words.requested_bytes,
             "free_bytes": words.free_bytes,
@@ -282,12 +281,13 @@ class OomWatch:
             told["limited_by"] = room.limited_by
         return {**told, **sizes, "message": words.message}
 
-    def _message(
-        self, device: str | None, phase: str | None, module: str | None, source: str
-    ) -> dict[str, Any]:
-        phase = phase or oom_place.PHASE_AFTER.get(self._observer.gate.last[0])
+    def _message(self, device: str | None, place: oom_place.Place, nearest: Any) -> dict[str, Any]:
+        phase = place.phase or oom_place.PHASE_AFTER.get(self._observer.gate.last[0])
+        module, source = self._path_of(place.module), "exact"
         if module is None:
-            source, module = "last_peak", self._module_of_last_peak(device, phase)
+            module, source = self._path_of_parameter(nearest), "nearest"
+        if module is None:
+            module, source = self._module_of_last_peak(device, phase), "last_peak"
         return {
             "type": "oom",
             "device": device,

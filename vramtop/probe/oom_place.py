@@ -15,8 +15,10 @@ from .replay import BACKWARD, FORWARD, OTHER, STEP
 
 _MAX_FRAMES = 2000
 _MAX_NODES = 2000
+_MAX_GRAPH = 20_000
 _BACKWARD_FILES = ("torch/autograd/graph.py", "torch/autograd/__init__.py")
-_BACKWARD_NAMES = frozenset({"_engine_run_backward", "backward", "grad"})
+_ENGINE_NAME = "_engine_run_backward"
+_BACKWARD_NAMES = frozenset({_ENGINE_NAME, "backward", "grad"})
 _CALL_FILE = "torch/nn/modules/module.py"
 _CALL_NAME = "_call_impl"
 """Around every module's forward."""
@@ -57,7 +59,55 @@ def nearest_parameter(torch: Any) -> Any:
     What the node has saved is not touched: the engine holds its lock.
     """
     current = getattr(torch._C, "_current_autograd_node", None)
-    node = None if current is None else current()
+    return _parameter_below(None if current is None else current())
+
+
+def nearest_to_failure(torch: Any, error: BaseException) -> Any:
+    """The same of a backward that an exception has ended, on the CPU alone.
+
+    A node that has run has let go of what it had saved, and of those that could run the engine
+    takes the one that was made last. Where nodes keep it (retain_graph) nothing is known.
+    """
+    outputs, is_kept = None, True
+    for frame in _frames_of(error):
+        code = frame.f_code
+        if code.co_filename.endswith(_BACKWARD_FILES):
+            if code.co_name == _ENGINE_NAME:
+                outputs = frame.f_locals.get("t_outputs")
+            else:
+                is_kept = bool(frame.f_locals.get("retain_graph", True))
+    if is_kept or not outputs:
+        return None
+    with torch._C.DisableTorchFunction():  # the user's, who is not to hear of us
+        stack = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    seen, failed = set(stack), None
+    while stack and len(seen) < _MAX_GRAPH:
+        node = stack.pop()
+        if _holds_saved(node):
+            if failed is None or node._sequence_nr() > failed._sequence_nr():
+                failed = node
+            continue
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                stack.append(following)
+    return _parameter_below(failed)
+
+
+def _holds_saved(node: Any) -> bool:
+    for name in dir(type(node)):
+        if name.startswith("_raw_saved_"):
+            try:
+                saved = getattr(node, name)
+            except RuntimeError:  # let go of
+                continue
+            for item in saved if isinstance(saved, (tuple, list)) else (saved,):
+                if getattr(item, "data", None) is not None:
+                    return True
+    return False
+
+
+def _parameter_below(node: Any) -> Any:
     level, seen = [node] if node is not None else [], set()
     while level:
         below = []
