@@ -57,14 +57,21 @@ def _cgroup() -> Room | None:
             limit = _number(group / "memory.max")
             used = _number(group / "memory.current")
             if limit is not None and used is not None:
-                room = Room(CGROUP, max(0, limit - used), limit)
+                used -= _cached(group)
+                room = Room(CGROUP, min(max(0, limit - used), limit), limit)
                 if found is None or room.free_bytes < found.free_bytes:
                     found = room
             if group == _CGROUPS:
                 break
         return found
-    except OSError:
+    except (OSError, ValueError):
         return None
+
+
+def _cached(group: Path) -> int:
+    """What was read of files, which the kernel gives up first: it fills a cgroup to its limit."""
+    lines = [line.split() for line in (group / "memory.stat").read_text().splitlines()]
+    return sum(int(size) for name, size in lines if name in ("active_file", "inactive_file"))
 
 
 def _number(path: Path) -> int | None:
