@@ -167,8 +167,8 @@ def test_once_json_of_the_command_line(train):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert f"attached to {training.pid}" in done.stderr
-    processes = json.loads(done.stdout)["processes"]
-    (process,) = [process for process in processes if process["pid"] == training.pid]
+    (process,) = json.loads(done.stdout)["processes"]
+    assert process["pid"] == training.pid
     (device,) = process["probe"]["devices"]
     assert device["breakdown"]["parameter_bytes"] == PARAMETER_BYTES
     assert device["breakdown"]["activation_bytes"] is not None

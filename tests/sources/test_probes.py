@@ -256,6 +256,14 @@ def test_one_shot_gives_up_on_a_detail_that_does_not_come(late_server):
     assert clients.read()[0][os.getpid()].detail == "pending"
 
 
+def test_who_asks_for_one_process_does_not_wait_for_others(late_server):
+    late_server((0, HELLO), (0, {**SAMPLE, "detail": "pending"}))
+    clients = ProbeClients(1)
+    started = time.monotonic()
+    clients.wait_for_samples(5, 20, pid=1)
+    assert time.monotonic() - started < 4
+
+
 def test_one_shot_does_not_wait_for_a_detail_that_is_off(late_server):
     late_server((0, HELLO), (0, {**SAMPLE, "detail": "off"}))
     clients = ProbeClients(1)

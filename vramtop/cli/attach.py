@@ -11,6 +11,9 @@ from ..inject.words import in_words
 from . import monitor
 from .progress import ProgressLine
 
+_STEP_S = 30.0
+"""What is printed once waits so long for the first step that the probe sees."""
+
 NAME = "attach"
 HELP = "Put the probe into a Python process that runs already, and show it."
 EXAMPLE = "vramtop attach 12345"
@@ -74,4 +77,4 @@ def run(args: argparse.Namespace) -> int:
         print(f"vramtop: the probe has left process {args.pid}", file=sys.stderr)
         return EXIT_OK
     print(f"vramtop: {in_words(attached)}", file=sys.stderr)
-    return monitor.show(options, select_pid=args.pid)
+    return monitor.show(options, select_pid=args.pid, wait_s=_STEP_S if attached.torch else 0.0)

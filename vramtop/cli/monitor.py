@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .. import settings
@@ -134,17 +134,18 @@ def run(args: argparse.Namespace) -> int:
     return show(read_options(args))
 
 
-def show(options: Options, *, select_pid: int | None = None) -> int:
+def show(options: Options, *, select_pid: int | None = None, wait_s: float = 0.0) -> int:
     """Show the live screen with a process selected, or print one snapshot; returns the exit code.
 
-    Without a terminal on both ends the snapshot is printed instead, and a line says so.
+    Without a terminal on both ends the snapshot is printed instead, and a line says so. With a
+    process selected the snapshot is of that alone, and waits up to ``wait_s`` for its next step.
     """
     once = options.once
     if not once and (reason := why_no_screen()):
         print(f"vramtop: {reason}; printing one snapshot (--once)", file=sys.stderr)
         once = True
     if once:
-        snapshot = _read_snapshot(options)
+        snapshot = _read_snapshot(options, select_pid, wait_s)
         active = alerts(foresee(reduce(Fleet(), snapshot)), options.alert_at_percent)
         print_snapshot(snapshot, active, as_json=options.json)
         return EXIT_ALERT if active else EXIT_OK
@@ -170,14 +171,23 @@ def show(options: Options, *, select_pid: int | None = None) -> int:
             command.close()
 
 
-def _read_snapshot(options: Options) -> Snapshot:
+def _read_snapshot(options: Options, pid: int | None, wait_s: float) -> Snapshot:
     from ..sources.collector import Collector
+    from .progress import ProgressLine
 
     collector = Collector(options.backend, options.interval_s)
+    line = ProgressLine()
+    if wait_s:
+        line(f"waiting for the next step of process {pid}, {wait_s:g} s at most")
     try:
-        return collector.read_once()
+        snapshot = collector.read_once(pid, wait_s)
     finally:
+        line.clear()
         collector.stop()
+    if pid is None:
+        return snapshot
+    asked = tuple(process for process in snapshot.processes if process.pid == pid)
+    return replace(snapshot, processes=asked)
 
 
 def print_snapshot(snapshot: Snapshot, active: tuple[Alert, ...] = (), *, as_json: bool) -> None:

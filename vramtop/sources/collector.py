@@ -82,8 +82,10 @@ class Collector:
                 return  # stuck in the driver; the daemon thread dies with the process
         self._close()
 
-    def read_once(self) -> Snapshot:
+    def read_once(self, pid: int | None = None, wait_s: float = 0.0) -> Snapshot:
         """One complete snapshot: waits for the probes' samples, detail and a CPU share.
+
+        For those of process ``pid`` it waits up to ``wait_s`` where that is longer.
 
         Raises:
             BackendUnavailable: see ``open_backend``.
@@ -92,6 +94,8 @@ class Collector:
         started = time.monotonic()
         self._clients.set_period(min(self.period_s, _ONE_SHOT_PERIOD_S))
         self._read()
+        if pid is not None:
+            self._clients.wait_for_samples(wait_s, wait_s, pid)
         self._clients.wait_for_samples(_ONE_SHOT_WAIT_S, _ONE_SHOT_DETAIL_WAIT_S)
         time.sleep(max(0.0, _ONE_SHOT_CPU_S - (time.monotonic() - started)))
         return self._read()

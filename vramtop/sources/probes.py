@@ -91,8 +91,10 @@ class ProbeClients:
         self._problems.extend(problem for _, problem in self._banned.values())
         return probes, tuple(self._problems)
 
-    def wait_for_samples(self, timeout_s: float, detail_timeout_s: float) -> None:
-        """Wait until every connected probe has sent a sample, for one-shot output.
+    def wait_for_samples(
+        self, timeout_s: float, detail_timeout_s: float, pid: int | None = None
+    ) -> None:
+        """Wait until every connected probe, or that of ``pid``, has sent a sample.
 
         For those that say that a step is still to be sampled in detail, wait for it as well, until
         ``detail_timeout_s`` from now.
@@ -101,10 +103,11 @@ class ProbeClients:
         self._connect_new(started)
         while True:
             waited_s = time.monotonic() - started
-            missing = [c for c in self._open.values() if not c.told.has_sample]
+            asked = [c for c in self._open.values() if pid in {None, c.pid}]
+            missing = [c for c in asked if not c.told.has_sample]
             left = timeout_s - waited_s
             if not missing or left <= 0:
-                missing = [c for c in self._open.values() if c.waits_for_detail]
+                missing = [c for c in asked if c.waits_for_detail]
                 left = detail_timeout_s - waited_s
             if not missing or left <= 0:
                 return
