@@ -211,3 +211,23 @@ def test_an_allocator_that_tells_nobody_leaves_the_exceptions(monkeypatch):
     assert not faults.off(oom.PART)
     (said,) = faults.messages
     assert said.startswith("what the allocator says of failures is off: RuntimeError: cudaMalloc")
+
+
+def test_a_library_that_asks_for_less_at_once_leaves_no_file(tmp_path):
+    # As cuDNN's search for an algorithm does; no boundary of the training lies between.
+    observer = SimpleNamespace(
+        gate=Gate(),
+        failures=SimpleNamespace(on_forward=None, on_boundary=None),
+        step=lambda: 812,
+        root_modules=list,
+    )
+    updates, said = Updates(), {"type": "hello", "start_time": time.time(), "argv": ["train.py"]}
+    watch = OomWatch(torch, Faults(), observer, updates, lambda _: [said], lambda: tmp_path)
+    watch.allocator_failed(0, 64, 100, 50)
+    watch.allocator_failed(0, 32, 100, 20)
+    assert updates.last("oom")["caught_ooms"] == 1
+    (path,) = tmp_path.iterdir()
+    assert updates.last("oom")["file"] == str(path)
+    observer.failures.on_boundary()
+    assert list(tmp_path.iterdir()) == []
+    assert updates.last("oom")["caught_ooms"] == 2

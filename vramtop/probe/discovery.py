@@ -158,7 +158,7 @@ def is_searchable() -> bool:
 def _living(kinds: set[type]) -> list[Any]:
     """Every live object of exactly these classes that the garbage collector knows (30–90 ms).
 
-    None where there are too many to look through.
+    Empty where there are too many to look through.
 
     The type, not isinstance: that would ask foreign objects for their ``__class__``. In one call
     that runs no bytecode, so that no other thread runs meanwhile: each object has one reference

@@ -17,8 +17,6 @@ import mmap
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -37,8 +35,6 @@ _RESERVE_BYTES = 4 << 20
 """Address space that is given back before anything is done: a file takes some hundred kilobytes."""
 _SPACING_S = 0.1
 """A program that fails and tries again all the time is not slowed by a file each time."""
-_MAX_FRAMES_SHOWN = 40
-_MAX_TRACEBACK = 60_000
 _MAIN_MODULES = frozenset({"__main__", "runpy"})
 
 Messages = Callable[[Optional[int]], list[dict[str, Any]]]
@@ -184,9 +180,13 @@ class OomWatch:
             return
         try:
             self._free_reserve()
+            earlier = self._pending
+            self._caught += earlier is not None  # a library has asked for less since
             pending = _Pending(tell(), thread, error)
             if time.monotonic() - self._written_at >= _SPACING_S:
                 self._write(pending.message, None)
+            elif earlier is not None:
+                pending.message["file"] = earlier.message["file"]
             self._updates.put("oom", pending.message)
             self._pending = pending
             self._observer.failures.on_boundary = self._heard
@@ -218,9 +218,9 @@ class OomWatch:
             message = self._from_error(failed)
         message = {**message, "caught": False, "message": self._words(failed).message}
         if message["file"] is None:
-            self._write(message, _told(failed))
+            self._write(message, postmortem.traceback_of(failed))
         else:  # what the file says of the moment is gone by now
-            self._complete(message, _told(failed))
+            self._complete(message, postmortem.traceback_of(failed))
         self._updates.put("oom", message)
         if thread is not None:
             self._final += 1
@@ -391,9 +391,3 @@ def _last_error() -> BaseException | None:
         if trace is None or trace.tb_frame.f_globals.get("__name__") not in _MAIN_MODULES:
             return None
     return error  # type: ignore[no-any-return]  # sys.last_value is Any
-
-
-def _told(failed: BaseException) -> str:
-    kind, trace = type(failed), failed.__traceback__
-    lines: Iterable[str] = traceback.format_exception(kind, failed, trace, -_MAX_FRAMES_SHOWN)
-    return "".join(lines)[-_MAX_TRACEBACK:]

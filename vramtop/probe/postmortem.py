@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+import traceback as traces
 from pathlib import Path
 from typing import Any
 
 from ..protocol.postmortem import SCHEMA, SUFFIX
 from ..protocol.rendezvous import start_ticks
 from .host_limits import resident_bytes
+
+_MAX_FRAMES_SHOWN = 40
+_MAX_TRACEBACK = 60_000
 
 
 def document(
@@ -52,3 +56,10 @@ def path_in(directory: Path, number: int) -> Path:
     """The file of this process's failure of that number."""
     pid = os.getpid()
     return directory / f"{pid}-{start_ticks(pid)}-{number}{SUFFIX}"
+
+
+def traceback_of(failed: BaseException) -> str:
+    """As the interpreter prints it, bounded."""
+    kind, trace = type(failed), failed.__traceback__
+    lines = traces.format_exception(kind, failed, trace, -_MAX_FRAMES_SHOWN)
+    return "".join(lines)[-_MAX_TRACEBACK:]
