@@ -9,11 +9,26 @@ from tests.report.failed_fake import FAILURE, PID, failed
 from tests.tui.conftest import SteppedSource
 from tests.tui.predictions import Expecting, of_detail
 from vramtop.core.failure import Failure
+from vramtop.errors import UsageError
+from vramtop.predict import postmortem as predict
 from vramtop.predict import predictions
 from vramtop.protocol.postmortem import SCHEMA
 
 ROW = f"{PID} ada"
 CAUGHT = replace(FAILURE, caught=True, file=None)
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch):
+    """Nothing is traced (the stack's tests do that): what was asked for."""
+    asked = []
+
+    def foreseen(fleet, process, at, progress, tracer):
+        asked.append((process, at))
+        raise UsageError("made up")
+
+    monkeypatch.setattr(predict, "foreseen", foreseen)
+    return asked
 
 
 class Failing(SteppedSource):
@@ -22,6 +37,7 @@ class Failing(SteppedSource):
     def __init__(self, snapshots):
         super().__init__()
         self._snapshots, self._first = iter(snapshots), len(snapshots)
+        self.last = snapshots[-1]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50)])
@@ -145,7 +161,7 @@ async def test_the_latest_failure_is_meant_where_another_process_is_selected(sho
         assert "asked 2.00 GiB" in screen.words
 
 
-async def test_what_the_process_wrote_down_itself_is_read(shown, tmp_path):
+async def test_what_the_process_wrote_down_itself_is_read(shown, asked, tmp_path):
     path = tmp_path / "it.postmortem.json"
     device = {"device": "cuda:0", "uuid": "GPU-fake-0", "allocator": None, "boundary": None}
     held = {"parameter_bytes": 7 << 30, "gradient_bytes": 0, "optimizer_state_bytes": 0}
@@ -174,6 +190,13 @@ async def test_what_the_process_wrote_down_itself_is_read(shown, tmp_path):
         await screen.pilot.pause()
         assert "asked 3.00 GiB" in screen.words
         assert "7.00 GiB" in screen.line_with("parameters")
+        while "not known: made up" not in screen.words:
+            await screen.pilot.pause(0.05)
+        screen.source.give(source.last)
+        await screen.pilot.pause()
+        # Once, and of what the file says.
+        ((process, at),) = asked
+        assert (process.probe.failure.requested_bytes, at.requested_bytes) == (3 << 30, 3 << 30)
         await screen.press("end")
         assert "torch.OutOfMemoryError: by the file" in screen.words
 
