@@ -55,7 +55,9 @@ def _opened():
             assert app.is_running, "the app has ended"
 
         async def look():
-            await pilot.pause()
+            for _ in range(2):  # all messages; a pause would wait for an idle machine as well
+                await pilot._wait_for_screen()
+                app.screen._on_timer_update()
             for strip in app.screen._compositor.render_strips():
                 rendering.assert_clean("".join(segment.text for segment in strip))
 
