@@ -207,8 +207,11 @@ async def test_why_a_job_died_is_told_of_the_rank_that_failed_first(shown):
         await screen.pilot.pause()
         await screen.press("g")
         assert "fullest r3" in screen.text
+        assert "+2 more: p" in screen.lines[0]
         await screen.press("w")
         assert "pid 5050" in screen.line_with("python -u pretrain.py")
+        await screen.press("escape")
+        assert "▲" not in screen.lines[0]  # one story for the whole job
 
 
 async def test_ranks_about_as_full_do_not_take_turns(shown):
