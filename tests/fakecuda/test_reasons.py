@@ -41,10 +41,16 @@ for line in sys.stdin:
 """
 
 
+@pytest.fixture(scope="module")
+def kept_traces(tmp_path_factory):
+    """Where one trace serves both trainings, whose models and loops are the same."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def comparison(start, connect, runtime_dir, monkeypatch, tmp_path):
+def comparison(start, connect, runtime_dir, monkeypatch, kept_traces):
     """``comparison(pieces=8)``: (what it holds beside what it should, torch's own counters)."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept_traces))
 
     def compare(pieces):
         training = Training(start(PREAMBLE + TRAINING.format(pieces=pieces)))

@@ -74,10 +74,11 @@ def test_another_backend_or_loop_is_another_question(cache):
 
 
 def test_a_broken_cache_is_asked_anew(cache):
-    client.traces(WORKLOAD, [2], lambda *_: None)
-    (place,) = cache.iterdir()
-    place.write_bytes(b"not gzip")
-    assert client.traces(WORKLOAD, [2], lambda *_: None)[0]["batch"] == 2
+    with Tracer() as tracer:
+        client.traces(WORKLOAD, [2], lambda *_: None, tracer)
+        (place,) = cache.iterdir()
+        place.write_bytes(b"not gzip")
+        assert client.traces(WORKLOAD, [2], lambda *_: None, tracer)[0]["batch"] == 2
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(monkeypatch):
