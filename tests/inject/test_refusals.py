@@ -321,7 +321,10 @@ def test_a_stopped_one_stays_stopped():
         assert state(process.pid) == ("T", "0")
 
 
-def test_one_that_is_traced_already():
+@pytest.mark.parametrize("is_seen_before", [True, False])
+def test_one_that_is_traced_already(is_seen_before, monkeypatch):
+    if not is_seen_before:  # two attaches at once: both look before either has begun
+        monkeypatch.setattr(preflight, "check_state", lambda target: target.refresh())
     seize = (
         "import ctypes, sys, time\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
@@ -337,7 +340,10 @@ def test_one_that_is_traced_already():
             if not tracer.stdout.readline():
                 pytest.skip("ptrace is not permitted here")
             said = refusal(process.pid)
-            assert f"is already traced by process {tracer.pid}" in said
+            if is_seen_before:
+                assert f"is already traced by process {tracer.pid}" in said
+            else:
+                assert f"another debugger holds process {process.pid}" in said
             assert state(process.pid)[1] == str(tracer.pid)
         finally:
             tracer.kill()

@@ -168,6 +168,11 @@ class _Run(threading.Thread):
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_LET_GO_S)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the debugger is gone, and holds nothing."""
+        return self._process.poll() is not None
+
     def at(self, pattern: re.Pattern[str]) -> float | None:
         """When it printed such a line, by its own clock if it says so."""
         for line in self.printed:
@@ -188,6 +193,7 @@ class _Run(threading.Thread):
 _FORBIDDEN = re.compile(
     r"Operation not permitted|not allowed|could not attach: .*denied", re.IGNORECASE
 )
+_TAKEN = re.compile(r"is already traced by process \d")
 _WIDE_REGISTERS = re.compile(r"Couldn't (?:write|get) (?:extended state|registers|FS_BASE)")
 
 
@@ -205,6 +211,11 @@ def _pause_s(run: _Run, target: Target) -> float:
         return max((running or run.printed[-1].at) - (stopped or run.printed[0].at), 0.0)
     if not target.is_alive():
         raise AttachFailed(f"process {pid} has ended during the attach; {name}: {run.said()}")
+    if run.find(_TAKEN) or (target.tracer and run.has_ended):
+        raise AttachRefused(
+            f"another debugger holds process {pid}, maybe that of another `vramtop attach`; "
+            "try again when it is done"
+        )
     if target.tracer:
         raise AttachFailed(
             f"{name} still holds process {pid} and does not answer; let it go with: "

@@ -26,8 +26,8 @@ def check_state(target: Target) -> None:
         raise AttachRefused(f"process {pid} has ended; its parent has not taken note yet (zombie)")
     if tracer:
         raise AttachRefused(
-            f"process {pid} is already traced by process {tracer} (a debugger, strace …); "
-            "end that first"
+            f"process {pid} is already traced by process {tracer} (a debugger, strace, another "
+            "`vramtop attach`): end that first, or try again when it is done"
         )
     if state == "T":
         raise AttachRefused(f"process {pid} is stopped; let it go on with: kill -CONT {pid}")
