@@ -55,7 +55,7 @@ def demo(environment):
 @pytest.fixture
 def training_of():
     def training_of(process):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             for child in psutil.Process(process.pid).children():
                 if TRAINING in " ".join(child.cmdline()):
@@ -67,7 +67,7 @@ def training_of():
 
 
 def has_ended(process):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         # A zombie has ended too; an orphaned one waits for init.
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:

@@ -73,7 +73,7 @@ def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def wait_until(condition, timeout_s=5.0):
+def wait_until(condition, timeout_s=30.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -209,7 +209,7 @@ def test_who_does_not_read_does_not_keep_it_from_ending(serve, runtime_dir, conn
     deaf, alert = connect(runtime_dir, os.getpid()), connect(runtime_dir, os.getpid())
     assert alert.now()
     # By now the deaf one's socket is full, whatever the kernel gives it.
-    wait_until(lambda: any(viewer.full for viewer in list(server._viewers.values())), 20)
+    wait_until(lambda: any(viewer.full for viewer in list(server._viewers.values())))
     began = time.monotonic()
     server.stop()
     assert time.monotonic() - began < 1.9

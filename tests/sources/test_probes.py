@@ -150,7 +150,7 @@ def server(directory):
         each.close()
 
 
-def read_until(clients, wanted, timeout_s=5.0):
+def read_until(clients, wanted, timeout_s=30.0):
     deadline = time.monotonic() + timeout_s
     while True:
         probes, problems = clients.read()

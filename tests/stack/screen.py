@@ -59,7 +59,7 @@ class Screen:
                 # pyte does not know XTGETTCAP and the kitty keyboard's answers; nor need it.
                 self._stream.feed(data)
 
-    def wait_until(self, condition, what, timeout_s=20.0):
+    def wait_until(self, condition, what, timeout_s=60.0):
         """Read until ``condition(text)`` holds for the screen's text; returns that text."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -68,7 +68,7 @@ class Screen:
                 return self.text
             assert time.monotonic() < deadline, f"not {what}:\n{self.text}"
 
-    def wait_for(self, *texts, without=(), timeout_s=20.0):
+    def wait_for(self, *texts, without=(), timeout_s=60.0):
         """Read until all texts stand on the screen, and none of ``without``; returns its text."""
         return self.wait_until(
             lambda shown: (
@@ -78,7 +78,7 @@ class Screen:
             timeout_s,
         )
 
-    def exit_code(self, timeout_s=10.0):
+    def exit_code(self, timeout_s=30.0):
         """Wait for the app to end."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

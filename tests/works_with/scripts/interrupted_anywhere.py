@@ -36,8 +36,8 @@ while time.monotonic() < until or interrupts < 20:
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.001, 0.1))
         train(1000)
     interrupts += 1
+    torch.set_grad_enabled(True)  # an interrupt inside torch's own step may have left it off
 signal.setitimer(signal.ITIMER_REAL, 0)
-torch.set_grad_enabled(True)  # an interrupt inside torch's own step may have left it off
 proof = Proof()
 proof.end(train(50))
 print("modes", max(0, _len_torch_dispatch_stack() - 1))
