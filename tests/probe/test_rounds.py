@@ -20,14 +20,13 @@ import gc, json
 import torch
 import transformers
 from torch import nn
-from vramtop.probe import observer, pace
+from vramtop.probe import pace
 from vramtop.probe.session import session
 from vramtop.probe.updates import detail_message
 
 torch.set_num_threads(1)
 pace.DetailPace.due = lambda self: True
 pace.DetailPace.due_at = lambda self: 0.0
-observer._SEARCH_SPACING_S = 0.0
 probe = session()
 probe.install_hooks()
 probe.watched(0.1)
