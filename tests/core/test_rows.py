@@ -160,4 +160,11 @@ def test_a_process_that_was_detached_from_says_so(make: Any, ended: Any, text: s
     process = make.process(1, at=99.5, state="gone", breakdown=make.breakdown(GIB, 2 * GIB))
     process = replace(process, probe=replace(process.probe, ended=ended))
     fleet = reduce(Fleet(), make.snapshot(100.0, process))
-    assert process_rows(fleet)[0].state_text == text
+    (row,) = process_rows(fleet)
+    assert row.state_text == text
+    # What a detached probe said is old and never renewed; of an end it is what was there then.
+    last = ["1.00 GiB", "1.00 GiB", "50 B", "parameters", "N/A"]
+    columns = ("allocated", "reserved", "peak", "largest", "rate")
+    cells = [row.text(column) for column in columns]
+    assert cells == (["–"] * 5 if ended == "detached" else last)
+    assert (row.value("allocated") is None) == (ended == "detached")

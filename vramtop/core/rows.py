@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 from .breakdowns import breakdown_of, category_label, torch_devices
 from .devices import device_places
 from .fleet import Fleet, ProcessKey
-from .model import AllocatorStats, Process
+from .model import AllocatorStats, ProbeDevice, Process
 from .units import (
     NONE_SHOWN,
     NOT_AVAILABLE,
@@ -72,9 +72,8 @@ class ProcessRow:
         allocators = self._allocators()
         if allocators:
             return sum(allocator.allocated_bytes for allocator in allocators)
-        parts = self.process.probe.devices
         return sum_known(
-            [part.breakdown.tensor_bytes if part.breakdown else None for part in parts]
+            [part.breakdown.tensor_bytes if part.breakdown else None for part in self._parts()]
         )
 
     @property
@@ -90,7 +89,7 @@ class ProcessRow:
     @property
     def largest(self) -> tuple[str, str] | None:
         """(category, label) with most bytes on the device that ``torch_devices`` puts first."""
-        names = torch_devices(self.process)
+        names = torch_devices(self.process) if self._parts() else ()
         breakdown = breakdown_of(self.process, names[0]) if names else None
         category = breakdown.largest() if breakdown else None
         return None if category is None else (category, category_label(category, names[0]))
@@ -115,6 +114,8 @@ class ProcessRow:
         """An allocation failed, and that ended the program or is left to it."""
         failure = self.process.probe.failure
         if failure is None or failure.kind == "lost" or failure.caught:
+            return False
+        if self.process.probe.has_outlived_failure:
             return False
         return failure.caught is False or self.process.probe.state == "gone"
 
@@ -143,9 +144,17 @@ class ProcessRow:
         """What one of ``PROCESS_COLUMNS`` is sorted by, None where unknown."""
         return _COLUMNS[column].value(self)
 
+    @property
+    def has_figures(self) -> bool:
+        """Whether a probe tells of it, or did until its end: what a detached one said is old."""
+        probe = self.process.probe
+        return probe.state != "none" and (probe.state != "gone" or probe.ended != "detached")
+
+    def _parts(self) -> tuple[ProbeDevice, ...]:
+        return self.process.probe.devices if self.has_figures else ()
+
     def _allocators(self) -> list[AllocatorStats]:
-        devices = self.process.probe.devices
-        return [device.allocator for device in devices if device.allocator is not None]
+        return [part.allocator for part in self._parts() if part.allocator is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +342,7 @@ def _kinds(process: Process) -> str:
 
 def _probed(row: ProcessRow, text: str) -> str:
     """Without a probe there is nothing to know: no column full of N/A."""
-    return NONE_SHOWN if row.process.probe.state == "none" else text
+    return text if row.has_figures else NONE_SHOWN
 
 
 def _of_allocator(row: ProcessRow, size_bytes: int | None) -> str:
