@@ -5,8 +5,15 @@ import dataclasses
 import pytest
 
 from vramtop.core.breakdowns import CATEGORY_LABELS
-from vramtop.core.model import Host, Problem, Snapshot
+from vramtop.core.model import Host, Probe, Problem, Snapshot
 from vramtop.sources.fake import snapshots
+
+
+def only(snapshot, stepped):
+    """A source that gives this one, and then what it is told to."""
+    source = stepped(first=0)
+    source.step = lambda _: source.give(snapshot)
+    return source
 
 
 @pytest.mark.parametrize("theme", ["vramtop-dark", "vramtop-light"])
@@ -48,6 +55,57 @@ async def test_before_the_first_snapshot_it_says_that_it_reads(shown, stepped):
         await screen.step(2)
         assert "reading devices…" not in screen.text
         assert "4101" in screen.text
+
+
+async def test_the_head_and_the_table_count_the_same_processes(shown, stepped):
+    snapshot = next(snapshots("training"))
+    waiting, *others = snapshot.processes
+    waiting = dataclasses.replace(waiting, probe=Probe(state="waiting"))
+    kept = dataclasses.replace(snapshot, processes=(waiting, *others))
+    left = dataclasses.replace(
+        kept,
+        taken_at=kept.taken_at + 3,
+        processes=(waiting, *others[1:]),
+    )
+    async with shown(source=only(kept, stepped)) as screen:
+        assert "4 processes, 2 with a probe" in screen.lines[0]
+        assert "4, " not in screen.line_with("2 Processes")
+        screen.source.give(left)
+        await screen.pilot.pause()
+        assert "3 processes, 2 with a probe" in screen.lines[0]
+        assert "4, 1 ended" in screen.line_with("2 Processes")
+
+
+async def test_details_of_an_ended_process_say_how_long_it_ran(shown, stepped):
+    snapshot = next(snapshots("training"))
+    left = dataclasses.replace(
+        snapshot, taken_at=snapshot.taken_at + 30, processes=snapshot.processes[1:]
+    )
+    async with shown(source=only(snapshot, stepped), select_pid=4101) as screen:
+        await screen.press("enter")
+        ran = screen.line_with("running for").split("running for")[1].split()[0]
+        screen.source.give(left)
+        await screen.pilot.pause()
+        assert screen.line_with("ran for").split("ran for")[1].split()[0] == ran
+        assert "running for" not in screen.text
+        assert "N/A" not in screen.line_with("step  "), "it has no speed any more"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("python /opt/bin/torchrun --nproc-per-node 2 train.py", "a launcher, which never trains"),
+        ("python -m torch.distributed.run train.py", "look at the processes that it has started"),
+        ("python -u torchrun_train.py", "the probe is there and waits for the first training step"),
+    ],
+)
+async def test_a_launcher_is_not_waited_for(shown, stepped, command, said):
+    snapshot = next(snapshots("training"))
+    first, *others = snapshot.processes
+    first = dataclasses.replace(first, command=command, probe=Probe(state="waiting"))
+    snapshot = dataclasses.replace(snapshot, processes=(first, *others))
+    async with shown(source=only(snapshot, stepped), select_pid=4101) as screen:
+        assert said in screen.words
 
 
 async def test_the_host_alone_is_shown_with_the_reason(shown):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..core.model import Process
 from ..core.units import format_percent, format_rate
 from .frame import View
+
+_LAUNCHERS: Final = (
+    *("torchrun", "torch.distributed.run", "torch.distributed.launch"),
+    *("accelerate", "accelerate-launch", "accelerate.commands.launch", "deepspeed"),
+)
 
 
 def how_to_get_a_probe(view: View) -> str:
@@ -24,6 +31,8 @@ def why_no_breakdown(process: Process, view: View) -> list[str]:
             "The driver's and the host's figures need none; enter shows them.",
         ]
     said = ["the probe is there and waits for the first training step"]
+    if _is_launcher(process):
+        said = ["a launcher, which never trains: look at the processes that it has started"]
     return [*said, probe.problem] if probe.problem else said
 
 
@@ -50,8 +59,7 @@ def training_facts(process: Process) -> list[str]:
         facts.append(f"{model.class_name}: {_count(model.parameters)} parameters{part}")
     facts += [f"{optimizer.class_name}" for optimizer in probe.optimizers]
     if probe.step is not None:
-        speed = "" if probe.steps_per_s is None else f" at {format_rate(probe.steps_per_s)}"
-        facts.append(f"step {probe.step}{speed}")
+        facts.append(f"step {step_text(probe.step, probe.steps_per_s)}")
     if probe.torch:
         facts.append(f"torch {probe.torch}" + (f", CUDA {probe.cuda}" if probe.cuda else ""))
     if probe.overhead_percent is not None:
@@ -59,6 +67,17 @@ def training_facts(process: Process) -> list[str]:
     if probe.problem:
         facts.append(probe.problem)
     return facts
+
+
+def _is_launcher(process: Process) -> bool:
+    """By its command: the interpreter, perhaps -m, and the module or script that runs."""
+    words = (process.command or "").split()[:4]
+    return any(word.rpartition("/")[2] in _LAUNCHERS for word in words)
+
+
+def step_text(step: int, steps_per_s: float | None) -> str:
+    """The number of a step, with the speed where it is known: of an ended training it is not."""
+    return f"{step}" if steps_per_s is None else f"{step} at {format_rate(steps_per_s)}"
 
 
 def _count(number: int) -> str:

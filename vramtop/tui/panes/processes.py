@@ -208,6 +208,9 @@ class ProcessesPane(Pane):
             said.append(f"{self._top + 1}–{self._top + shown} of {len(frame.rows)}")
         elif frame.rows:
             said.append(f"{len(frame.rows)}")
+        ended = sum(row.process.state == "gone" for row in frame.rows if row.keys)
+        if ended:
+            said[-1] += f", {ended} ended"
         return " · ".join(said)
 
     def _row_line(

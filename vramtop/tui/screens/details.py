@@ -16,10 +16,10 @@ from ...core.outlook import forecast_of
 from ...core.phases import peak_sentence, phase_rows
 from ...core.postmortem import verdict
 from ...core.postmortem_story import caught_text
-from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent, format_rate
+from ...core.units import NOT_AVAILABLE, format_bytes, format_duration, format_percent
 from ..frame import Frame, View
 from ..paint import Piece, fit, line, printable, swatch
-from ..words import how_to_get_a_probe
+from ..words import how_to_get_a_probe, step_text
 from .overlay import OverlayScreen
 
 _LABEL = 20
@@ -72,7 +72,10 @@ def _process_facts(frame: Frame, process: Process) -> list[tuple[str, str]]:
         ("command", process.command or NOT_AVAILABLE),
     ]
     if process.started_at is not None:
-        facts.append(("running for", format_duration(max(now - process.started_at, 0.0))))
+        gone = frame.fleet.gone.get(process.key)
+        ran_s = (gone.last_seen_at if gone else now) - process.started_at
+        label = "ran for" if process.state == "gone" else "running for"
+        facts.append((label, format_duration(max(ran_s, 0.0))))
     if process.container:
         facts.append(("container", process.container))
     forecast = forecast_of(frame.fleet, process)
@@ -99,7 +102,7 @@ def _probe_facts(process: Process, view: View) -> list[tuple[str, str]]:
         job = "" if probe.group is None else f", of the job at {probe.group}"
         facts.append(("rank", f"{probe.rank} of {probe.world_size or '?'}{local}{job}"))
     if probe.step is not None:
-        facts.append(("step", f"{probe.step} at {format_rate(probe.steps_per_s)}"))
+        facts.append(("step", step_text(probe.step, probe.steps_per_s)))
     if probe.overhead_percent is not None:
         facts.append(
             ("cost of the probe", f"{format_percent(probe.overhead_percent, 2)} of a step")

@@ -32,8 +32,9 @@ class StatusBar(Canvas):
             pieces.append((small, ink("warn", "chip")))
         elif not fleet.is_waiting:
             pieces.append((f"{printable(host.hostname)} ", text))
-            watched = sum(p.probe.state == "streaming" for p in fleet.snapshot.processes)
-            known = len(fleet.snapshot.processes)
+            alive = [process for process in fleet.processes if process.state != "gone"]
+            watched = sum(process.probe.state not in {"none", "gone"} for process in alive)
+            known = len(alive)
             pieces.append((f"· {known} process{'es' * (known != 1)}, {watched} with a probe ", dim))
         right: list[Piece] = []
         if view.playback is None:
