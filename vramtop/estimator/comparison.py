@@ -15,7 +15,7 @@ from .reasons import Evidence, Reason, explain
 
 _SEGMENT_BYTES: Final = 20 << 20
 """kLargeBuffer of c10/cuda/CUDACachingAllocator.cpp."""
-_LASTING: Final = ("parameter", "gradient", "optimizer_state")
+_LASTING: Final = ("parameter", "optimizer_state")
 _TELLS_LITTLE: Final = 0.5
 """Uncertainty beyond which a prediction is none."""
 
@@ -186,7 +186,10 @@ def _moment(
 
 
 def _folded(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
-    """A line through peaks tells nothing of what is beyond what lasts: there it is one sum."""
+    """A line through peaks tells nothing of what is beyond what lasts: there it is one sum.
+
+    Gradients too: a peak may lie where there are none, or before the last of them are made.
+    """
     kept = tuple(pair for pair in pairs if pair.category in (*_LASTING, "cached"))
     rest = [pair for pair in pairs if pair not in kept]
     known = [pair.predicted_bytes for pair in rest if pair.predicted_bytes is not None]
