@@ -20,7 +20,7 @@ from .progress import ProgressLine
 
 NAME = "explore"
 HELP = "What if: controls for batch, precision, optimizer …, and at once whether it fits."
-EXAMPLE = "vramtop explore llama-2-7b --batch 4 --checkpointing full --gpu 4090"
+EXAMPLE = "vramtop explore llama-2-7b --batch 16 --checkpointing full --gpu a100-80gb"
 
 _METHODS: Final = ("auto", "trace", "closed-form")
 _DEFAULT_GPU: Final = "4090"
