@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.inject.conftest import (  # noqa: F401  fixtures
@@ -23,7 +24,7 @@ from vramtop.core.fleet import Fleet, reduce
 from vramtop.core.model import Device, DeviceMemory, DeviceUse, Host, Probe, Process, Snapshot
 from vramtop.core.postmortem_story import story
 from vramtop.protocol.postmortem import SUFFIX
-from vramtop.sources import kernel, postmortem
+from vramtop.sources import kernel, postmortem, signals
 from vramtop.sources.collector import Collector
 from vramtop.sources.probes import ProbeClients
 
@@ -137,6 +138,18 @@ def test_asked_to_end_it_leaves_nothing(probe, directory):  # noqa: F811
     while time.monotonic() < deadline and clients.lost._waiting:
         clients.read()
     assert (found.ended, files(directory)) == ("lost", [])
+
+
+def test_killed_by_a_key_of_this_viewer_it_leaves_nothing(probe, directory):  # noqa: F811
+    process = probe(HELLO, SAMPLE)
+    clients = ProbeClients(1)
+    now(clients, process.pid, lambda found: found.step)
+    signals.send(process.pid, psutil.Process(process.pid).create_time(), signal.SIGKILL)
+    found = now(clients, process.pid, lambda found: found.state == "gone")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and clients.lost._waiting:
+        found = clients.read()[0][process.pid]
+    assert (found.ended, found.failure, files(directory)) == ("lost", None, [])
 
 
 def test_ended_in_order_it_leaves_nothing(probe, directory):  # noqa: F811

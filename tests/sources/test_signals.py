@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from vramtop.errors import VramtopError
-from vramtop.sources import signals
+from vramtop.sources import kernel, signals
 
 
 @pytest.fixture
@@ -20,6 +20,16 @@ def child():
 def test_the_signal_reaches_the_process(child):
     signals.send(child.pid, psutil.Process(child.pid).create_time(), signal.SIGTERM)
     assert child.wait(10) == -signal.SIGTERM
+
+
+def test_who_was_asked_to_end_is_known_for_a_while(child, monkeypatch):
+    ticks = kernel.start_ticks(child.pid)
+    assert not signals.was_asked_to_end(child.pid, ticks)
+    signals.send(child.pid, psutil.Process(child.pid).create_time(), signal.SIGTERM)
+    assert signals.was_asked_to_end(child.pid, ticks)
+    assert not signals.was_asked_to_end(child.pid, ticks + 1)
+    monkeypatch.setattr(signals, "_ENDS_WITHIN_S", 0.0)
+    assert not signals.was_asked_to_end(child.pid, ticks)
 
 
 def test_a_reused_pid_is_left_alone(child):

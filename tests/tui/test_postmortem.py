@@ -125,6 +125,13 @@ async def test_an_oom_that_the_program_has_outlived_is_no_news_for_ever(shown):
         assert "▲" not in screen.lines[0]
 
 
+async def test_a_thread_that_failed_is_no_mark_of_a_training_that_goes_on(shown):
+    shots = failed(replace(FAILURE, step=3), state="running")
+    async with shown(source=Failing(shots)) as screen:
+        assert "ran out of memory" in screen.lines[0]
+        assert "(OOM)" not in screen.line_with(ROW)
+
+
 async def test_w_tells_of_what_is_warned_of_before_what_is_known(shown):
     """The first one that failed stays selected; then another fails."""
     shots = failed()

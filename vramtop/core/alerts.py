@@ -10,6 +10,7 @@ from .breakdowns import probe_device_of
 from .devices import device_rows, uuid_of
 from .fleet import Fleet
 from .forecast import CAUSES, about
+from .model import Probe
 from .oom_figures import failed_device
 from .postmortem import is_settled, verdict
 from .units import format_bytes
@@ -55,7 +56,7 @@ def _failures(fleet: Fleet) -> Iterator[Alert]:
         for process in fleet.processes
         if process.probe.failure is not None
         and is_settled(process, now)
-        and (process.probe.state == "gone" or now - process.probe.failure.at < _OUTLIVED_S)
+        and (_has_ended_it(process.probe) or now - process.probe.failure.at < _OUTLIVED_S)
     ]
     for failure, process in sorted(failed, key=lambda pair: -pair[0].at):
         device = failed_device(process, failure)
@@ -69,6 +70,10 @@ def _failures(fleet: Fleet) -> Iterator[Alert]:
             pid=process.pid,
             device=uuid_of(part, process) if part else None,
         )
+
+
+def _has_ended_it(probe: Probe) -> bool:
+    return probe.state == "gone" and not probe.has_outlived_failure
 
 
 def _forecasts(fleet: Fleet) -> Iterator[Alert]:

@@ -222,6 +222,14 @@ class Probe:
     ended: Ended | None = None
     """Of a probe that is gone."""
 
+    @property
+    def has_outlived_failure(self) -> bool:
+        """It has trained on since: then a thread had failed, and its end is another story."""
+        failure, last = self.failure, self.step
+        if failure is None or failure.kind != "oom" or failure.step is None or last is None:
+            return False
+        return failure.step < last
+
 
 @dataclass(frozen=True, slots=True)
 class Process:

@@ -23,6 +23,7 @@ from ..protocol.rendezvous import SUFFIX as SOCKET_SUFFIX
 from . import kernel, postmortem
 from .last_seen import LastSeen, Readings, with_resident
 from .last_words import LastWords
+from .signals import was_asked_to_end
 
 _PATIENCE_S = 10.0
 _ASKED_TO_END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -62,6 +63,8 @@ class _Closed:
     resident: Readings
     ending: int | None
     """The signal that has ended it, where that was seen."""
+    was_asked: bool
+    """Its end is by a key of this viewer's."""
 
 
 class Lost:
@@ -99,6 +102,7 @@ class Lost:
                     row=self._seen.row(pid),
                     resident=self._seen.resident(pid),
                     ending=kernel.ending_signal(pid) or self._seen.ending(pid),
+                    was_asked=was_asked_to_end(pid, marks.start_ticks),
                 )
             )
 
@@ -137,10 +141,10 @@ class Lost:
                 failure = postmortem.read(own).failure
             except FileUnreadable:
                 return probe
-            if not _outlived(failure, probe):
+            if not replace(probe, failure=failure).has_outlived_failure:
                 return replace(probe, failure=failure)
         ending = kernel.ending_signal(closed.marks.pid) or closed.ending
-        if ending in _ASKED_TO_END:
+        if ending in _ASKED_TO_END or closed.was_asked:
             return probe
         strikes = _strikes(closed)
         if not probe.devices and ending is None and not strikes:
@@ -153,12 +157,6 @@ class Lost:
             message=_circumstances(ending, strikes),
         )
         return replace(probe, failure=_written(closed, failure))
-
-
-def _outlived(failure: Failure, probe: Probe) -> bool:
-    """Whether it has trained on since: then a thread had failed, and its end is another story."""
-    then, last = failure.step, probe.step
-    return failure.kind == "oom" and then is not None and last is not None and then < last
 
 
 def _circumstances(ending: int | None, strikes: list[str]) -> str | None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from ..errors import VramtopError
+from . import kernel
 from .procfs import started_at as read_started_at
 
 _CLOCK_SLACK_S = 0.02
 """Start times come in ticks of 10 ms."""
+_ENDS_WITHIN_S = 30.0
+"""What ends later than that after a signal has another reason."""
+_KEPT = 64
+
+_sent: dict[tuple[int, int | None], float] = {}
+"""When a signal was sent last, by pid and start time in ticks."""
 
 
 def send(pid: int, started_at: float | None, number: int) -> None:
@@ -27,6 +35,12 @@ def send(pid: int, started_at: float | None, number: int) -> None:
     try:
         if not _is_same(pid, started_at):
             raise VramtopError(f"{name} not sent: pid {pid} is another process now")
+        # Before it is: the reading thread may see the end at once.
+        ended = (pid, kernel.start_ticks(pid))
+        _sent.pop(ended, None)
+        _sent[ended] = time.monotonic()
+        while len(_sent) > _KEPT:
+            del _sent[next(iter(_sent))]
         signal.pidfd_send_signal(descriptor, number)
     except PermissionError:
         raise VramtopError(f"{name} not sent: process {pid} is not yours") from None
@@ -34,6 +48,12 @@ def send(pid: int, started_at: float | None, number: int) -> None:
         raise VramtopError(f"{name} not sent: process {pid} has ended") from None
     finally:
         os.close(descriptor)
+
+
+def was_asked_to_end(pid: int, start_ticks: int | None) -> bool:
+    """Whether a signal was sent from here to that very process, a moment ago."""
+    sent_at = _sent.get((pid, start_ticks))
+    return sent_at is not None and time.monotonic() - sent_at < _ENDS_WITHIN_S
 
 
 def check_same(pid: int, started_at: float | None) -> None:
