@@ -112,5 +112,18 @@ elif where == "caught, then forward":
     print("went on with", batch, flush=True)
     sys.stdin.readline()
     train(32768)
+elif where == "caught, trained on, caught":
+    limit(256)
+    for batch in (32768, 4, 32768):
+        try:
+            train(batch)
+        except RuntimeError:
+            pass
+elif where == "caught, told by the user":
+    limit(256)
+    try:
+        train(32768)
+    except RuntimeError:
+        sys.exit(1)
 elif where == "silent":
     raise ValueError("no memory was asked for")

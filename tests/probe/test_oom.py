@@ -20,6 +20,7 @@ ENDS = (
     *("forward", "backward", "step", "user", "thread", "silent"),
     *("forward hooks", "thread hooks"),
 )
+CAUGHT = ("caught, trained on, caught", "caught, told by the user")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def ended(start, make_environment, tmp_path_factory):  # noqa: F811
     processes = []
     for plain in (False, True):
         folder = tmp_path_factory.mktemp("rt")
-        command = [sys.executable, SCRIPT, folder, *ENDS]
+        command = [sys.executable, SCRIPT, folder, *ENDS, *CAUGHT]
         environment = {**make_environment(folder / "run"), "PYTHONHASHSEED": "0"}
         processes.append((plain, folder, start(command, under_run=not plain, env=environment)))
     found = {}
@@ -113,6 +114,17 @@ def test_where_the_user_has_a_hook_for_threads_the_file_is_of_the_moment(ended):
 def test_any_other_end_leaves_nothing(ended):
     assert ended["silent"].files == []
     assert ended["silent"].code == 1
+
+
+def test_who_catches_and_trains_on_has_caught_the_last_one_too(ended):
+    found = ended["caught, trained on, caught"]
+    assert (found.code, found.files) == (0, [])
+
+
+def test_who_ends_after_the_first_one_may_have_given_up(ended):
+    found = ended["caught, told by the user"]
+    (file,) = found.files
+    assert (found.code, file.failure.caught, file.failure.module) == (1, None, "2.up")
 
 
 @pytest.mark.parametrize("where", ENDS)

@@ -79,6 +79,8 @@ class OomWatch:
         self._reserve: mmap.mmap | None = None
         self._pending: _Pending | None = None
         self._caught = 0
+        self._goes_on = False
+        """It has trained on after a failure."""
         self._final = 0
         """Files that stay: of threads that have ended by a failure."""
         self._written_at = 0.0
@@ -113,7 +115,7 @@ class OomWatch:
         """In the child nothing has failed yet."""
         self._lock = threading.Lock()
         self._pending, self._observer.failures.on_boundary = None, None
-        self._caught = self._final = 0
+        self._caught, self._final, self._goes_on = 0, 0, False
 
     def ends(self) -> None:
         """The process ends in order: by an exception that nobody caught, perhaps."""
@@ -123,6 +125,8 @@ class OomWatch:
             failed = oom_words.oom_in(self._torch, _last_error())
             if failed is not None:
                 self._final_error(failed, None)
+            elif self._goes_on:  # and this one it has caught as well
+                self._went_on()
         except Exception as error:
             self._report(error)
 
@@ -169,6 +173,7 @@ class OomWatch:
         """A boundary of a training: whoever has reached it went on."""
         pending = self._pending
         if pending is not None and pending.thread in (None, _thread.get_ident()):
+            self._goes_on = True
             self._went_on()
 
     # What is done about it.
