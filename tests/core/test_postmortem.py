@@ -16,6 +16,7 @@ from vramtop.core.model import (
     DeviceUse,
     HistoryPoint,
     Host,
+    ModelInfo,
     Probe,
     ProbeDevice,
     Process,
@@ -355,6 +356,40 @@ def test_the_story_has_what_was_held_then_and_at_the_peak_beside_what_was_predic
     # Of 18 GiB at the peak optimizer state were 8: more than was missing.
     assert [one.kind for one in found.remedies] == ["expandable", "category"]
     assert "optimizer state were 8.00 GiB of 18.0 GiB" in found.remedies[1].text
+
+
+def story_on_the_cpu(grown_bytes, *shapes, **more):
+    held = Breakdown(GIB, GIB, 2 * GIB, process_bytes=20 * GIB)
+    before = replace(held, process_bytes=20 * GIB - grown_bytes)
+    points = (HistoryPoint(AT - 1, 811, before), HistoryPoint(AT, 812, held))
+    failure = failed(GIB, 0, device="cpu", **{"phase": "forward", **more})
+    fleet = fleet_of(failure, breakdown=held, history={"cpu": points})
+    models = tuple(ModelInfo("Net", 1, 1, {}, batch_shapes=(shape,)) for shape in shapes)
+    (process,) = fleet.snapshot.processes
+    found = story(fleet, replace(process, probe=replace(process.probe, models=models)))
+    return [text for _, text in found.facts], [one.text for one in found.remedies]
+
+
+def test_of_a_failed_forward_its_batch_is_told_and_what_it_had_made():
+    facts, advice = story_on_the_cpu(8 * GIB, (4096, 256))
+    assert "4096 × 256, of the forward that failed" in facts
+    assert "8.00 GiB of it came in the step that failed: most is rest of RSS" in facts
+    assert advice[0].startswith("a smaller batch than 4096, with gradients accumulated")
+
+
+@pytest.mark.parametrize(
+    ("grown_bytes", "shapes", "phase"),
+    [
+        (GIB, [(4096, 256)], "forward"),
+        (8 * GIB, [(1, 256)], "forward"),
+        (8 * GIB, [(4096, 256), (8, 8)], "forward"),
+        (8 * GIB, [(4096, 256)], "backward"),
+        (8 * GIB, [], "forward"),
+    ],
+)
+def test_else_a_smaller_batch_is_no_advice(grown_bytes, shapes, phase):
+    _, advice = story_on_the_cpu(grown_bytes, *shapes, phase=phase)
+    assert not any("smaller batch than" in said for said in advice)
 
 
 def test_what_a_category_had_is_no_advice_where_it_is_less_than_was_missing():

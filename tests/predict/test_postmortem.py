@@ -86,7 +86,7 @@ def test_within_the_doubt_the_failure_tells_more_than_the_prediction():
 def test_a_process_that_held_more_than_was_predicted_has_another_reason():
     """It had 40 GiB in use where 21 are predicted: a leak, not the batch."""
     made = judged(Expecting(0.05), trained(), held(40 * GIB, 0))
-    assert made.exceeds
+    assert made.exceeds == "held"
     assert made.batch is None
     assert made.text == (
         "20.0 GiB of tensors at the peak of batch 8 × 128 tokens (GPT2 rebuilt; ±5%). It held more "
@@ -94,6 +94,15 @@ def test_a_process_that_held_more_than_was_predicted_has_another_reason():
     )
     after_forward = judged(Expecting(0.05), trained(phase="backward"), held(40 * GIB, 0))
     assert "a larger batch or longer samples than those sampled last" in after_forward.text
+
+
+def test_a_process_that_asked_for_more_than_was_predicted_did_not_hold_it():
+    """It had 20 GiB of the 21 that are predicted, and asked for 30."""
+    made = judged(Expecting(0.05), trained(), held(20 * GIB, 0, asked=30 * GIB))
+    assert (made.exceeds, made.batch) == ("asked", None)
+    assert made.text.endswith(
+        ". The 30.0 GiB that it asked for are beyond that: something made beside the training"
+    )
 
 
 def test_what_was_cached_in_pieces_is_no_need():
@@ -120,7 +129,7 @@ def test_without_the_figures_nothing_is_said(missing):
 
 
 def test_a_prediction_too_doubtful_is_none():
-    with pytest.raises(UsageError, match="tells little"):
+    with pytest.raises(UsageError, match=r"a guess for batch 8 may be 70% off \(GPT2 rebuilt\)"):
         judged(Expecting(0.7), trained(), held(20 * GIB, 0))
 
 

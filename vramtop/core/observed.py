@@ -30,16 +30,29 @@ def batch_and_sequence(model: ModelInfo, detail: Detail | None) -> tuple[int | N
     The tokens tell where a tensor is called by one of their names, else the first tensor. Of two
     dimensions the second is taken to be the sequence.
     """
-    shapes = (detail.batch_shapes if detail else ()) or model.batch_shapes
-    if not shapes:
+    shape, has_tokens = _shape(model, (detail.batch_shapes if detail else ()) or model.batch_shapes)
+    if not shape:
         return None, None
+    return shape[0], shape[1] if has_tokens and len(shape) > 1 else None
+
+
+def _shape(model: ModelInfo, shapes: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], bool]:
+    """That of the batch, and whether its second dimension is the sequence; () if there is none."""
+    if not shapes:
+        return (), False
     names = [name.rpartition(".")[2] for name in model.arguments]
     place = next((i for i, n in enumerate(names) if n in _TOKENS and i < len(shapes)), 0)
     shape = shapes[place]
-    if not shape:
-        return None, None
-    has_tokens = len(shape) == 2 or (place < len(names) and names[place] in _TOKENS)
-    return shape[0], shape[1] if has_tokens and len(shape) > 1 else None
+    return shape, len(shape) == 2 or (place < len(names) and names[place] in _TOKENS)
+
+
+def failed_shape(process: Process) -> tuple[int, ...]:
+    """Of the batch whose forward has failed; () where it failed after, or nothing is known."""
+    failure, models = process.probe.failure, process.probe.models
+    if failure is None or failure.phase != "forward" or failure.module_source != "exact":
+        return ()
+    # Of several it is not said which one has failed.
+    return _shape(models[0], models[0].batch_shapes)[0] if len(models) == 1 else ()
 
 
 def observe(

@@ -14,6 +14,7 @@ from .forecast import CAUSES, forecast
 from .history import History
 from .memory import CATEGORIES, Breakdown, SegmentMap
 from .model import ProbeDevice, Process
+from .observed import failed_shape
 from .oom_figures import Figures, figures
 from .phases import peak_sentence
 from .postmortem import FittingBatch, Remedy, remedies, sentence
@@ -28,6 +29,7 @@ _OLD_S: Final = 0.5
 _MUCH: Final = 0.35
 """A category that had so much of the tensors is worth a word."""
 _LITTLE: Final = 0.1
+_LEAST_MADE_BYTES: Final = 64 << 20
 _KILLER: Final = "OOM killer"
 """In the words of a lost process where the kernel has ended some process for want of memory."""
 _ENDED: Final = " ended it"
@@ -138,12 +140,17 @@ def story(
     names = {p.pid: p.command for p in fleet.processes if p.command}
     history = fleet.histories.get((process.key, device or ""), History())
     found = remedies(failure, at, batch, names)
+    made_bytes = _made_in_step(failure, at, history)
     return Story(
         failure=failure,
         sentence=sentence(failure, at, found),
-        remedies=(*found, *_general(failure, part, history, at)),
+        remedies=(
+            *found,
+            *_smaller(process, found, made_bytes),
+            *_general(failure, part, history, at),
+        ),
         rows=tuple(_rows(part, predicted)),
-        facts=tuple(_facts(fleet, process, failure, at, part, predicted_text)),
+        facts=tuple(_facts(fleet, process, at, part, predicted_text, made_bytes)),
         torch_device=device,
         history=history,
         end_at=max(failure.at, history.last.at if history.last else 0.0),
@@ -212,14 +219,48 @@ def _of(breakdown: Breakdown | None, category: str) -> int | None:
     return None if breakdown is None else breakdown.bytes_of(category)
 
 
+def _made_in_step(failure: Failure, at: Figures, history: History) -> int | None:
+    """On the CPU: by how much the process had grown in the step that failed, where that was much.
+
+    It was let go or not recorded before any sample could tell what it was.
+    """
+    if not at.on_cpu or failure.kind == "lost" or failure.step is None or not at.in_use_bytes:
+        return None
+    earlier = [
+        point.breakdown.process_bytes
+        for point in history
+        if point.step is not None and point.step < failure.step and point.breakdown.process_bytes
+    ]
+    grown = at.in_use_bytes - earlier[-1] if earlier else 0
+    return grown if grown >= max(_LITTLE * at.in_use_bytes, _LEAST_MADE_BYTES) else None
+
+
+def _smaller(
+    process: Process, found: tuple[Remedy, ...], made_bytes: int | None
+) -> Iterator[Remedy]:
+    """Where the forward of a known batch has made much, less of it, though none is predicted."""
+    batch = failed_shape(process)[:1]
+    if made_bytes is None or not batch or batch[0] < 2:
+        return
+    if not any(remedy.kind == "batch" for remedy in found):
+        said = f"a smaller batch than {batch[0]}, with gradients accumulated for the same effect"
+        yield Remedy("batch", "", said, False)
+
+
 def _facts(
     fleet: Fleet,
     process: Process,
-    failure: Failure,
     at: Figures,
     part: ProbeDevice | None,
     predicted_text: str,
+    made_bytes: int | None,
 ) -> Iterator[tuple[str, str]]:
+    failure = process.probe.failure
+    if failure is None:
+        return
+    shape = failed_shape(process)
+    if shape:
+        yield "batch", f"{' × '.join(map(str, shape))}, of the forward that failed"
     if part is not None and part.detail is not None and part.detail.peak is not None:
         step = part.detail.step
         said = "in the last sampled step" if step is None else f"in step {step}, the last sampled"
@@ -229,6 +270,11 @@ def _facts(
     if part is not None and part.segments is not None:
         yield from _segment_facts(failure, at, part.segments)
     yield from _device_facts(fleet, process, at, part)
+    if made_bytes is not None:
+        yield (
+            "",
+            f"{format_bytes(made_bytes)} of it came in the step that failed: most is rest of RSS",
+        )
     if process.probe.caught_ooms:
         yield "before", caught_text(process.probe.caught_ooms)
     if process.probe.at is not None and failure.at - process.probe.at >= _OLD_S:

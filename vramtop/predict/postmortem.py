@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..core.breakdowns import detail_of, probe_device_of
 from ..core.fleet import Fleet
@@ -43,8 +43,10 @@ class Foreseen:
     expected: Expected
     batch: FittingBatch | None
     """None where the figures do not support one."""
-    exceeds: bool = False
-    """The process held more than any doubt about the prediction explains."""
+    exceeds: Literal["held", "asked"] | None = None
+    """What is more than any doubt about the prediction explains: what the process held, or that
+    and what it asked for."""
+    asked_bytes: int | None = None
     is_sampled: bool = False
     """The shapes are those of the last sampled forward: those that failed are not known."""
 
@@ -62,12 +64,15 @@ class Foreseen:
         of = f"batch {made.batch}" + (f" × {made.sequence}{unit}" if made.sequence else "")
         said = f"{format_bytes(made.peak_bytes)} of tensors at the peak of {of}"
         told = f"{made.told}; ±{made.uncertainty:.0%}"
-        if not self.exceeds:
+        if self.exceeds is None:
             return f"{said} ({told})"
-        kept = "something kept from step to step or made beside the training"
+        more, kept = "It held more than that", "something kept from step to step or made"
+        if self.exceeds == "asked":
+            more = f"The {format_bytes(self.asked_bytes)} that it asked for are beyond that"
+            kept = "something made"
         if self.is_sampled:
             kept = f"a larger batch or longer samples than those sampled last, or {kept}"
-        return f"{said} ({told}). It held more than that: {kept}"
+        return f"{said} ({told}). {more}: {kept} beside the training"
 
 
 def foreseen(
@@ -160,7 +165,8 @@ def judged(
         raise UsageError("the batch that failed is not known")
     expected = expecting.at(batch)
     if expected.uncertainty > _TELLS_LITTLE:
-        raise UsageError(f"{expected.told}, which tells little of it")
+        off = f"{expected.uncertainty:.0%}"
+        raise UsageError(f"a guess for batch {batch} may be {off} off ({expected.told})")
     seen = [one for one in observed if one.batch < batch and one.sequence == sequence]
     made = replace(
         _judged(expecting, expected, batch, at, seen), is_sampled=not _is_of_failure(process)
@@ -190,10 +196,13 @@ def _judged(
         return Foreseen(expected, None)
     total = expecting.predictor.process_bytes(batch)
     # What it needed at least, however its memory lay.
-    needed = at.in_use_bytes - (at.idle_bytes or 0) + asked
+    held = at.in_use_bytes - (at.idle_bytes or 0)
+    needed = held + asked
     most = 1 + expected.uncertainty
+    if held > total * most:
+        return Foreseen(expected, None, exceeds="held")
     if needed > total * most:
-        return Foreseen(expected, None, exceeds=True)
+        return Foreseen(expected, None, exceeds="asked", asked_bytes=asked)
     if batch <= 1 or capacity > total * most:  # by the prediction it should have fitted
         return Foreseen(expected, None)
     if at.on_cpu:
