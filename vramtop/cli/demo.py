@@ -82,6 +82,7 @@ class Training:
         libc = ctypes.CDLL(None)  # loaded before the fork: nothing may be loaded after it
 
         def die_with_parent() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where a script runs us with &
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # it died before we asked to be told
                 os._exit(1)
@@ -142,7 +143,7 @@ class Training:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _end(self) -> None:
-        self._process.terminate()
+        self._process.send_signal(signal.SIGINT)  # so that its probe says that it ends in order
         try:
             self._process.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
