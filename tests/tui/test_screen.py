@@ -95,7 +95,7 @@ async def test_details_of_an_ended_process_say_how_long_it_ran(shown, stepped):
     ("command", "said"),
     [
         ("python /opt/bin/torchrun --nproc-per-node 2 train.py", "a launcher, which never trains"),
-        ("python -m torch.distributed.run train.py", "look at the processes that it has started"),
+        ("python -m torch.distributed.run train.py", "attach to the processes that it has started"),
         ("python -u torchrun_train.py", "the probe is there and waits for the first training step"),
     ],
 )

@@ -32,7 +32,7 @@ def why_no_breakdown(process: Process, view: View) -> list[str]:
         ]
     said = ["the probe is there and waits for the first training step"]
     if _is_launcher(process):
-        said = ["a launcher, which never trains: look at the processes that it has started"]
+        said = ["a launcher, which never trains: attach to the processes that it has started"]
     return [*said, probe.problem] if probe.problem else said
 
 
