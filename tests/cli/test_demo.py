@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import vramtop
+from vramtop.sources.probes import ProbeClients
 
 TRAINING = str(Path(vramtop.__file__).parent / "cli" / "demo_training.py")
 
@@ -76,10 +77,19 @@ def has_ended(process):
     return False
 
 
-def test_once_shows_a_real_training_and_ends_it(demo, tmp_path):
-    process = demo("--once", "--json")
-    out, err = process.communicate(timeout=170)
+def test_once_shows_a_real_training_and_ends_it(demo, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir(mode=0o700)
+    monkeypatch.setattr("vramtop.protocol.rendezvous.scan_directories", lambda: [run])
+    process, watching, out = demo("--once", "--json"), ProbeClients(0.5), None
+    while out is None:
+        watching.read()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            out, err = process.communicate(timeout=0.1)
     assert (process.returncode, err) == (0, "")
+    # For another who watches it ends in order: no alarm, no post-mortem.
+    assert [probe.ended for probe in watching.read()[0].values()] == ["exit"]
+    watching.close()
     shown = json.loads(out)
     assert shown["schema"] == "vramtop.snapshot/1"
     (row,) = [p for p in shown["processes"] if p["probe"]["state"] != "none"]

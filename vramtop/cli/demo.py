@@ -29,7 +29,7 @@ _SCRIPT = Path(__file__).with_name("demo_training.py")
 _STEPS_SHOWN = 2  # after the second step gradients and optimizer state have been there
 _WAIT_LIMIT_S = 180.0
 _POLL_S = 0.2
-_END_LIMIT_S = 3.0
+_END_LIMIT_S = 5.0
 _LOG_LINES = 15
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
