@@ -64,7 +64,8 @@ def test_a_real_training_that_fails_is_told_of(run, tmp_path):
     assert "others:" not in done.stdout
     pid = path.name.partition("-")[0]
     assert f"written by the training itself: {path}" in words(run("postmortem", pid).stdout)
-    assert f"process 1{pid} has left no post-mortem" in run("postmortem", f"1{pid}").stderr
+    said = f"process 1{pid} has left no post-mortem; these have: {pid}"
+    assert run("postmortem", f"1{pid}").stderr == f"vramtop: {said}\n"
 
     report = json.loads(run("postmortem", path, "--json").stdout)
     assert report["failure"]["requested_bytes"] == 1 << 30

@@ -76,10 +76,12 @@ def _named(file: Path) -> Path:
     pid = str(file)
     if not pid.isdigit() or file.exists():
         return file
-    of_pid = [path for path in stored() if path.name.partition("-")[0] == pid]
-    if not of_pid:
-        raise FileUnreadable(f"process {pid} has left no post-mortem; `vramtop postmortem` lists")
-    return of_pid[0]
+    paths = {path: path.name.partition("-")[0] for path in stored()}
+    of_pid = next((path for path in paths if paths[path] == pid), None)
+    if of_pid is None:
+        left = ", ".join([*dict.fromkeys(paths.values())][:_LISTED]) or "none"
+        raise FileUnreadable(f"process {pid} has left no post-mortem; these have: {left}")
+    return of_pid
 
 
 def _newest() -> tuple[Path, list[Path]]:
