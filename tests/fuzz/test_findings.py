@@ -12,6 +12,7 @@ from tests.fuzz.rendezvous import runtime_directory
 from tests.fuzz.values import NUMBERS
 from vramtop.errors import UsageError
 from vramtop.settings import load_config
+from vramtop.sources import postmortem
 from vramtop.sources.recording.index import scan
 from vramtop.sources.recording.reader import Reader
 
@@ -49,6 +50,15 @@ def test_a_configuration_nested_without_end_is_refused():
 
 def test_a_version_of_any_length_makes_a_short_problem():
     assert len(hear({**TOLD["hello"], "protocol": "9" * 70_000}).problems[0].message) < 200
+
+
+@pytest.mark.parametrize("at", ["[bold]", 10**41, -1.0, []], ids=str)
+def test_whatever_start_a_lost_process_has_named_its_file_can_be_read(at):
+    told = ({**TOLD["hello"], "start_time": at}, TOLD["job"], TOLD["sample"])
+    with runtime_directory() as directory:
+        list(viewer_wire.heard(directory, b"".join(map(values.line, told))))
+        (path,) = postmortem.stored()
+        assert postmortem.read(path).process.started_at is None
 
 
 def test_a_command_line_of_anybody_s_steers_no_terminal():

@@ -17,10 +17,10 @@ from typing import Any
 
 from ..core.failure import Failure
 from ..core.model import Device, DeviceUse, Probe, Process, Snapshot
-from ..errors import FileUnreadable
+from ..errors import FileUnreadable, ProtocolError
 from ..protocol.postmortem import SCHEMA, SUFFIX, encode, write
 from ..protocol.rendezvous import SUFFIX as SOCKET_SUFFIX
-from . import kernel, postmortem
+from . import fields, kernel, postmortem
 from .last_seen import LastSeen, Readings, with_resident
 from .last_words import LastWords
 from .signals import was_asked_to_end
@@ -202,7 +202,7 @@ def _document(closed: _Closed, failure: Failure) -> dict[str, Any]:
         "written_at": time.time(),
         "written_by": "viewer",
         "pid": abs(closed.marks.pid),
-        "start_time": hello.get("start_time"),
+        "start_time": _start_time(hello),
         "user": None if row is None else row.user,
         "command": row.command if row is not None and row.command else said,
         "failure": _message(failure, closed.probe.caught_ooms),
@@ -212,6 +212,13 @@ def _document(closed: _Closed, failure: Failure) -> dict[str, Any]:
         "host": None if closed.machine is None else _host(closed.machine, row),
         "prediction": None,
     }
+
+
+def _start_time(hello: dict[str, Any]) -> float | None:
+    """As the probe said it, which nobody has looked at yet: a reader would refuse the file."""
+    with suppress(ProtocolError):
+        return fields.moment({"at": hello.get("start_time")})
+    return None
 
 
 def _stem(socket: Path) -> str:
