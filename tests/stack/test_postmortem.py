@@ -72,7 +72,9 @@ def test_the_screen_says_so_and_why(env):
             # Of the batch that failed, and without what it had already taken: not of the last one.
             wait_for(screen, "at the peak of batch 64 × 128 tokens")
             named = re.search(r"may have fit with batch (\d+)", re.sub(r"[│\s]+", " ", screen.text))
-            assert 6 <= int(named[1]) <= 16
+            # About 14 where the machine is idle. Where it is not, samples of the RSS from within
+            # the forward that fails count as what was there before: less fits, never more.
+            assert 1 <= int(named[1]) <= 16
     finally:
         training.kill()
         training.wait()
