@@ -15,6 +15,7 @@ from vramtop.inject import attacher
 from vramtop.inject.debugger import Debugger
 from vramtop.inject.gdb import Gdb
 
+# There the interpreter takes the code by itself: test_remote_exec.
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python 3.14 needs no debugger")
 
 COUNTS = "import time\nfor i in range(10**6): print(i, flush=True); time.sleep(0.01)"
@@ -32,6 +33,7 @@ def process(tmp_path, monkeypatch):
             Path(f"/proc/{process.pid}/mem").open("rb").close()  # the check that ptrace makes
             yield process
         except PermissionError:
+            # A container without CAP_SYS_PTRACE, or Yama: the refusal is tested instead.
             pytest.skip("the kernel does not permit ptrace here")
         finally:
             process.kill()
@@ -40,7 +42,7 @@ def process(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["gdb", "lldb"])
 def test_it_attaches(name, process, tmp_path, monkeypatch):
     program = shutil.which(name)
-    if program is None:  # a machine has one of them, if any
+    if program is None:  # neither comes with pip; a machine has one of them, if any
         pytest.skip(f"{name} is not installed")
     only = tmp_path / "bin"
     only.mkdir()

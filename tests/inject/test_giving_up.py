@@ -20,6 +20,7 @@ from vramtop.inject.gdb import Gdb
 from vramtop.inject.target import Target
 
 # What is interrupted here is gdb; lldb is asked by hand.
+# What is given up is an attach that a debugger has begun.
 pytestmark = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 
 # Until its input ends it is in Python now and then, or asleep in C but for a moment a line. Says

@@ -8,6 +8,7 @@ from ..core.model import Process
 from ..core.units import format_percent, format_rate
 from .frame import View
 
+# As in probe/session.py, which the screen does not import: change both.
 _LAUNCHERS: Final = (
     *("torchrun", "torch.distributed.run", "torch.distributed.launch"),
     *("accelerate", "accelerate-launch", "accelerate.commands.launch", "deepspeed"),
